@@ -1,0 +1,49 @@
+# demo   two small applications behind kproxy, in a minute
+# test   all tests; ARGS="-k name" is passed on to pytest
+# lint   ruff and mypy
+# bench  kproxy beside other proxies
+# clean  removes what the others made
+#
+# All that is needed is Python 3.10 to 3.13 (PYTHON=… picks one); the rest goes into .venv.
+
+export PYTHON ?= python3
+export VENV ?= .venv
+ARGS ?=
+
+# Commands that tests run; "command=package" where Debian's package has another name.
+TEST_TOOLS = curl
+# What `make bench` measures with, and compares with. It does without those that can't be installed.
+BENCH_TOOLS = wrk nginx=nginx-light haproxy caddy
+
+.PHONY: demo test test-ready lint format bench clean
+
+demo:
+	@.ci/venv base
+	@$(VENV)/bin/python examples/demo.py $(ARGS)
+
+test: test-ready
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+test-ready:
+	@.ci/venv test
+	@.ci/packages $(TEST_TOOLS) || test -z "$$CI"
+
+lint:
+	@.ci/venv lint
+	@$(VENV)/bin/python -m ruff check .
+	@$(VENV)/bin/python -m ruff format --check .
+	@$(VENV)/bin/python -m mypy
+
+format:
+	@.ci/venv lint
+	@$(VENV)/bin/python -m ruff check --fix .
+	@$(VENV)/bin/python -m ruff format .
+
+bench:
+	@.ci/venv base
+	@.ci/packages $(BENCH_TOOLS) || true
+	@$(VENV)/bin/python -m bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -exec rm -f {} +

@@ -1,0 +1,118 @@
+"""The cases: what is asked of every proxy. A table, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from bench.metrics import (
+    CPU,
+    ERRORS,
+    IDLE_KB,
+    MB_S,
+    MEMORY_MB,
+    P50,
+    P99,
+    RPS,
+    STARTUP_MS,
+    Metric,
+)
+
+LOAD_METRICS = (RPS, P50, P99, CPU, ERRORS)
+HOSTS_UNDER_LOAD = 16
+
+
+class Kind(Enum):
+    """How a case is measured."""
+
+    LOAD = "load"
+    """wrk asks as fast as it can; the proxy keeps running between rounds."""
+    IDLE = "idle"
+    """Memory of connections that do nothing; a fresh process each round."""
+    STARTUP = "startup"
+    """From the process's start to the first proxied 200; a fresh process each round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One line of the comparison."""
+
+    name: str
+    title: str
+    kind: Kind = Kind.LOAD
+    path: str = "/120b"
+    connections: int = 32
+    body_bytes: int = 0
+    """Above 0: a POST with a body of that size."""
+    close: bool = False
+    """A new client connection for every request."""
+    services: int = 1
+    """How many services, of one host and one target each, the proxy is configured with."""
+    buffering: bool | None = None
+    """Whether bodies are collected before they are passed on; None: as the proxy is by default."""
+    metrics: tuple[Metric, ...] = LOAD_METRICS
+    headline: Metric = CPU
+    """The metric whose ratios the table shows; less is better."""
+
+    def host(self, index: int) -> str:
+        """The host name of service number ``index``."""
+        return f"s{index}.bench.test"
+
+    @property
+    def hosts(self) -> list[str]:
+        """The host names of all services."""
+        return [self.host(index) for index in range(self.services)]
+
+    @property
+    def hosts_under_load(self) -> list[str]:
+        """A few hosts, spread evenly over all services, that requests go to in turn.
+
+        Not all of them: with 10,000 this would time new upstream connections, not the routing.
+        """
+        step = max(1, self.services // HOSTS_UNDER_LOAD)
+        return self.hosts[::step][:HOSTS_UNDER_LOAD]
+
+
+CASES = (
+    Case("get-120b", "120-byte GET, 32 keep-alive connections"),
+    Case("get-100k", "100 KB responses, 32 keep-alive connections", path="/100k"),
+    Case(
+        "get-10m",
+        "10 MB responses, 8 keep-alive connections",
+        path="/10m",
+        connections=8,
+        metrics=(RPS, MB_S, P50, P99, CPU, ERRORS),
+    ),
+    Case(
+        "post-100k-buffered",
+        "100 KB POST, buffering on",
+        path="/post",
+        body_bytes=100 * 1024,
+        buffering=True,
+    ),
+    Case(
+        "post-100k-streamed",
+        "100 KB POST, buffering off",
+        path="/post",
+        body_bytes=100 * 1024,
+        buffering=False,
+    ),
+    Case("new-connection", "120-byte GET, a new connection per request", close=True),
+    Case("services-1", "120-byte GET, 1 service"),
+    Case("services-10000", "120-byte GET to 16 of 10,000 services", services=10_000),
+    Case(
+        "idle-3000",
+        "3,000 idle keep-alive connections",
+        kind=Kind.IDLE,
+        connections=3000,
+        metrics=(IDLE_KB, MEMORY_MB),
+        headline=IDLE_KB,
+    ),
+    Case(
+        "startup",
+        "from start to the first proxied 200",
+        kind=Kind.STARTUP,
+        metrics=(STARTUP_MS,),
+        headline=STARTUP_MS,
+    ),
+)

@@ -1,0 +1,72 @@
+"""kproxy itself: as it comes, and with the least that deploy.yml can ask for."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from bench.cases import Case
+from bench.processes import Process, free_port, spawn
+from bench.proxies.base import Proxy
+
+ROOT = Path(__file__).resolve().parents[2]
+TWISTD = Path(sys.executable).with_name("twistd")
+
+
+def deploy_yml(case: Case, origin_port: int, https_port: int, buffering: bool | None) -> str:
+    """A deploy.yml with one proxied role for every service of the case."""
+    lines = ["service: bench", "primary_role: r0", "proxy:"]
+    lines += ["  run:", f"    https_port: {https_port}"]
+    if buffering is not None:
+        state = str(buffering).lower()
+        lines += ["  buffering:", f"    requests: {state}", f"    responses: {state}"]
+    lines.append("servers:")
+    for index, host in enumerate(case.hosts):
+        lines += [f"  r{index}:", f"    hosts: [127.0.0.1:{origin_port}]"]
+        lines += ["    proxy:", f"      host: {host}"]
+    return "\n".join(lines) + "\n"
+
+
+class KProxy(Proxy):
+    """kproxy with its full default chain; the access log goes to stdout, which is a file."""
+
+    name = "kproxy"
+    program = "twistd"
+
+    def available(self) -> str | None:
+        if not TWISTD.exists():
+            return f"twistd isn't beside {sys.executable}"
+        return None if importlib.util.find_spec("kproxy.tap") else "kproxy.tap can't be imported"
+
+    def version(self) -> str:
+        import kproxy
+
+        return str(getattr(kproxy, "__version__", "of this working copy"))
+
+    def buffering(self, case: Case) -> bool | None:
+        """Whether bodies are buffered; None leaves it to kproxy's default."""
+        return case.buffering
+
+    def start(self, origin_port: int, listen_port: int, workdir: Path, case: Case) -> Process:
+        file = workdir / "deploy.yml"
+        file.write_text(deploy_yml(case, origin_port, free_port(), self.buffering(case)))
+        argv = [str(TWISTD), "-n", "--pidfile=", "kproxy", "--config", str(file)]
+        argv += ["--http-port", str(listen_port), "--bind", "127.0.0.1"]
+        argv += ["--state-dir", str(workdir / "state")]
+        environment = {"PYTHONPATH": str(ROOT), "KPROXY_SOCKET": str(workdir / "kproxy.sock")}
+        return spawn(argv, workdir, environment)
+
+
+class KProxyBare(KProxy):
+    """kproxy without buffering."""
+
+    name = "kproxy-bare"
+
+    def cannot(self, case: Case) -> str | None:
+        if case.buffering is not None:
+            return "the case says itself whether to buffer: see kproxy"
+        return None
+
+    def buffering(self, case: Case) -> bool | None:
+        return False

@@ -1,0 +1,50 @@
+"""The rules of ``proxy.ssl`` that can be checked from the file alone (behaviour.md section 2)."""
+
+from __future__ import annotations
+
+from kproxy.config.node import Node, Report
+from kproxy.config.sections import Extras, ProxyOptions
+
+
+def check_ssl(
+    proxy: Node,
+    options: ProxyOptions,
+    extras: Extras,
+    *,
+    servers: int,
+    dns: bool,
+    report: Report,
+) -> None:
+    """Report what is wrong with a service's ``ssl``.
+
+    @param proxy: the section that `options` were read from.
+    @param servers: how many hosts the role has, whichever of them this proxy serves: each would ask
+        for a certificate of its own.
+    @param dns: whether there is a DNS-01 responder.
+    """
+    node = proxy.get("ssl")
+    if node is None or not options.ssl:
+        return
+    if options.ssl is True:
+        # With an on-demand URL, it is that which says for which hosts there are certificates.
+        if not options.all_hosts and extras.tls_on_demand_url is None:
+            node.report(report, "automatic certificates need a host")
+        wildcards = [host for host in options.all_hosts if host.startswith("*.")]
+        if wildcards and not dns:
+            node.report(
+                report,
+                f"a certificate for {wildcards[0]} can only be had by DNS-01; "
+                "set x-kproxy.acme.dns, or name a certificate of your own",
+            )
+        if servers > 1 and extras.targets is None:
+            node.report(
+                report,
+                f"automatic certificates need a single server, and there are {servers}; a proxy "
+                "that stands before several servers lists them under x-kproxy.targets",
+            )
+    _refuse_tls(node, report)
+
+
+def _refuse_tls(node: Node, report: Report) -> None:
+    # To be deleted, with its one call, once kproxy serves TLS.
+    node.report(report, "TLS is not supported yet by this version of kproxy")

@@ -1,0 +1,101 @@
+"""One service and its way from what it was to what it is to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from kproxy.config.model import Service, Target
+from kproxy.control.health import Ask, HealthCheck
+
+
+class DeploymentFailed(Exception):
+    """The new targets did not become healthy; the text says which, and why."""
+
+
+class Checks:
+    """The health checks of a service's targets.
+
+    With one target, its checks end once it is healthy. With several they go on, since an unhealthy
+    one has others to stand in for it.
+
+    @param changed: called whenever a target turned healthy or unhealthy.
+    """
+
+    def __init__(
+        self, service: Service, clock: IReactorTime, ask: Ask, changed: Callable[[], object]
+    ) -> None:
+        self.service = service
+        self._changed = changed
+        self._checks = {
+            target: HealthCheck(target, service.healthcheck, clock, ask, self._one_changed)
+            for target in service.targets
+        }
+
+    def start(self) -> None:
+        for check in list(self._checks.values()):
+            check.start()
+
+    def stop(self) -> None:
+        for check in self._checks.values():
+            check.stop()
+
+    def follow(self, changed: Callable[[], object]) -> None:
+        """Tell another of changes from now on."""
+        self._changed = changed
+
+    def healthy(self) -> tuple[Target, ...]:
+        """The targets whose last check went well."""
+        return tuple(target for target, check in self._checks.items() if check.healthy)
+
+    def all_healthy(self) -> bool:
+        return len(self.healthy()) == len(self._checks)
+
+    def why_not(self) -> str:
+        """Which targets are not healthy, in words."""
+        return "; ".join(
+            f"{target}: {check.failure or 'no answer yet'}"
+            for target, check in self._checks.items()
+            if not check.healthy
+        )
+
+    def _one_changed(self, check: HealthCheck) -> None:
+        if check.healthy and len(self._checks) == 1:
+            check.stop()
+        self._changed()
+
+
+class Deployment:
+    """Waits until all targets of a service are healthy.
+
+    @ivar done: fires with the `Checks` once they are; fails with `DeploymentFailed` after
+        ``deploy_timeout``, or when cancelled.
+    """
+
+    def __init__(self, service: Service, clock: IReactorTime, ask: Ask) -> None:
+        self.service = service
+        self.done: Deferred[Checks] = Deferred(lambda _: self.fail("it was cancelled"))
+        self._checks = Checks(service, clock, ask, self._changed)
+        self._timer: IDelayedCall | None = clock.callLater(service.deploy_timeout, self._time_out)
+        self._checks.start()
+
+    def _changed(self) -> None:
+        if self._timer is not None and self._checks.all_healthy():
+            self._timer.cancel()
+            self._timer = None
+            self.done.callback(self._checks)
+
+    def _time_out(self) -> None:
+        self._timer = None
+        self.fail(f"not healthy within {self.service.deploy_timeout:g} s: {self._checks.why_not()}")
+
+    def fail(self, reason: str) -> None:
+        """Give up; what was there before stays."""
+        self._checks.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self.done.called:
+            self.done.errback(DeploymentFailed(f"{self.service.name}: {reason}"))

@@ -1,0 +1,139 @@
+"""Is a target up? (behaviour.md section 2: healthcheck)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kproxy.config.model import Healthcheck, Target
+
+Ask = Callable[[Target, Healthcheck], "Deferred[int]"]
+"""Fires with the status that a target answers its health check with, or fails."""
+
+_log = Logger()
+
+
+def http_asker(reactor: Any) -> Ask:
+    """Asks over HTTP, with a connection of its own each time and no redirects followed."""
+    from twisted.web.client import Agent, readBody  # noqa: PLC0415 - slow to import
+    from twisted.web.http_headers import Headers  # noqa: PLC0415
+
+    def ask(target: Target, check: Healthcheck) -> Deferred[int]:
+        agent = Agent(reactor, connectTimeout=check.timeout)
+        address = str(Target(target.host, check.port or target.port))
+        headers = Headers({b"User-Agent": [b"kproxy"], b"Host": [(check.host or address).encode()]})
+        asked: Deferred[Any] = agent.request(
+            b"GET", f"http://{address}{check.path}".encode(), headers
+        )
+
+        def read(response: Any) -> Deferred[int]:
+            body: Deferred[Any] = readBody(response)
+            return body.addCallback(lambda _: response.code)  # type: ignore[no-any-return]
+
+        return asked.addCallback(read).addTimeout(check.timeout, reactor)
+
+    return ask
+
+
+def traced(ask: Ask, trace: Callable[..., object]) -> Ask:
+    """The same asker, but every answer is told."""
+
+    def ask_and_tell(target: Target, check: Healthcheck) -> Deferred[int]:
+        def tell(result: Any) -> Any:
+            answer = result.getErrorMessage() if isinstance(result, Failure) else result
+            trace(
+                "health check of {target}{path}: {answer}",
+                target=target,
+                path=check.path,
+                answer=answer,
+            )
+            return result
+
+        asked: Deferred[int] = ask(target, check).addBoth(tell)
+        return asked
+
+    return ask_and_tell
+
+
+class HealthCheck:
+    """Checks one target at once, and then every interval.
+
+    @param changed: called with the check when its target turned healthy or unhealthy.
+    @ivar healthy: what the last check said; None before it.
+    @ivar failure: why the last check failed, in a sentence; empty when it did not.
+    @ivar attempts: how many checks there have been.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        options: Healthcheck,
+        clock: IReactorTime,
+        ask: Ask,
+        changed: Callable[[HealthCheck], object],
+    ) -> None:
+        self.target = target
+        self.options = options
+        self.healthy: bool | None = None
+        self.failure = ""
+        self.attempts = 0
+        self._clock = clock
+        self._ask = ask
+        self._changed = changed
+        self._timer: IDelayedCall | None = None
+        self._asking: Deferred[Any] | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin, with a check at once."""
+        self._timer = None
+        began = self._clock.seconds()
+        self.attempts += 1
+        self._asking = asking = self._ask(self.target, self.options)
+        asking.addCallbacks(self._answered, self._failed)
+        asking.addBoth(self._next, began)
+
+    def stop(self) -> None:
+        """Check no more."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._asking is not None:
+            self._asking.cancel()
+
+    def _answered(self, code: int) -> None:
+        self._result("" if 200 <= code < 300 else f"it answered {code}")
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) and self._stopped:
+            return
+        self._result(failure.getErrorMessage() or failure.type.__name__)
+
+    def _result(self, why_not: str) -> None:
+        if self._stopped:
+            return
+        self.failure = why_not
+        was, self.healthy = self.healthy, not why_not
+        if self.healthy != was and (self.healthy or was):
+            _log.info(
+                "{target} is {state}{why}",
+                target=self.target,
+                state="healthy" if self.healthy else "unhealthy",
+                why=f": {why_not}" if why_not else "",
+            )
+        if self.healthy != was:
+            self._changed(self)
+
+    def _next(self, result: Any, began: float) -> None:
+        self._asking = None
+        if isinstance(result, Failure):
+            _log.failure("a health check of {target} broke", result, target=self.target)
+        if not self._stopped:
+            wait = max(0.0, began + self.options.interval - self._clock.seconds())
+            self._timer = self._clock.callLater(wait, self.start)

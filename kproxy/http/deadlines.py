@@ -1,0 +1,62 @@
+"""Time limits that cost a dictionary entry each, not a timer each.
+
+All entries of one queue have the same limit, so they expire in the order in which they were added,
+and one timer for the oldest serves them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+T = TypeVar("T")
+
+
+class Deadlines(Generic[T]):
+    """Calls `expired(item)` for each item that was added `limit` seconds ago and not removed since."""
+
+    __slots__ = ("_clock", "_entries", "_expired", "_now", "_timer", "limit")
+
+    def __init__(self, clock: IReactorTime, limit: float, expired: Callable[[T], object]) -> None:
+        self.limit = limit
+        self._clock = clock
+        self._now = clock.seconds
+        self._expired = expired
+        self._entries: dict[T, float] = {}
+        self._timer: IDelayedCall | None = None
+
+    def add(self, item: T) -> None:
+        """Give the item its whole limit, from now on; also where it had been added before."""
+        entries = self._entries
+        if item in entries:
+            del entries[item]
+        entries[item] = self._now() + self.limit
+        if self._timer is None:
+            self._timer = self._clock.callLater(self.limit, self._check)
+
+    def remove(self, item: T) -> None:
+        """Let the item be; it need not be here."""
+        self._entries.pop(item, None)
+
+    def _check(self) -> None:
+        self._timer = None
+        now = self._now()
+        due = []
+        for item, deadline in self._entries.items():
+            if deadline > now:
+                self._timer = self._clock.callLater(deadline - now, self._check)
+                break
+            due.append(item)
+        for item in due:
+            del self._entries[item]
+        for item in due:
+            self._expired(item)
+
+    def stop(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,192 @@
+"""Header fields that cost little: Twisted's `Headers` interface over the lines of a message.
+
+A proxy mostly looks at a few fields, changes a few, and passes the rest on. So a field is kept as its
+*wire text* beside its value, and serializing a message is one join. `FieldCache` remembers lines that
+were seen before: browsers and applications repeat nearly all of theirs.
+
+One entry of the mapping is ``name in lower case -> Field``, and a `Field` is a tuple: the wire text
+(``Name: value``, several lines where the field was repeated), then each value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast, overload
+
+from twisted.web.http_headers import Headers
+
+Field = tuple[bytes, ...]
+Pairs = list[tuple[bytes, bytes]]
+_T = TypeVar("_T")
+
+TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""Octets of a token, RFC 9110 section 5.6.2."""
+FIELD_VALUE = bytes([9, *range(32, 127), *range(128, 256)])
+"""Octets of a field value, RFC 9110 section 5.5."""
+
+_DECIMAL = [b"%d" % n for n in range(4096)]
+
+
+class BadField(ValueError):
+    """A line that is not a header field; the text says why, for the log."""
+
+
+def parse_field(line: bytes) -> tuple[bytes, Field]:
+    """Read one line, without its CRLF, as RFC 9112 section 5 has it, and nothing more lenient.
+
+    @return: the name in lower case, and the field with its wire text written afresh.
+    @raise BadField: white space before the colon, folding, a control character, an empty name.
+    """
+    name, colon, value = line.partition(b":")
+    if not colon or not name or name.translate(None, TOKEN):
+        raise BadField("a header name is not a token")
+    value = value.strip(b" \t")
+    if value.translate(None, FIELD_VALUE):
+        raise BadField("a header value holds a control character")
+    return name.lower(), (name + b": " + value, value)
+
+
+class FieldCache(dict[bytes, tuple[bytes, Field]]):
+    """Lines that `parse_field` has read, so that reading them again is one look-up.
+
+    What it holds is bounded, since clients decide what is in it, and lines that carry credentials
+    are left out.
+    """
+
+    LONGEST_LINE = 256
+    MOST_LINES = 2048
+    SECRET = frozenset((b"cookie", b"set-cookie", b"authorization", b"proxy-authorization"))
+
+    def __missing__(self, line: bytes) -> tuple[bytes, Field]:
+        entry = parse_field(line)
+        if len(line) <= self.LONGEST_LINE and entry[0] not in self.SECRET:
+            if len(self) >= self.MOST_LINES:
+                self.clear()
+            self[line] = entry
+        return entry
+
+
+class _Names(dict["bytes | str", tuple[bytes, bytes]]):
+    """Spelling of a name -> (lower case, ``Title-Case: ``), for names that code uses."""
+
+    MOST_NAMES = 1024
+
+    def __missing__(self, name: bytes | str) -> tuple[bytes, bytes]:
+        raw = name.encode("iso-8859-1") if isinstance(name, str) else bytes(name)
+        if not raw or raw.translate(None, TOKEN):
+            raise BadField(f"{name!r} is not a header name")
+        title = b"-".join([part.capitalize() for part in raw.split(b"-")])
+        entry = (raw.lower(), title + b": ")
+        if len(self) >= self.MOST_NAMES:
+            self.clear()
+        self[name] = entry
+        return entry
+
+
+_names = _Names()
+
+
+def _clean(value: bytes | str) -> bytes:
+    """A value as it may go on the wire: a line break would begin another header."""
+    raw = value.encode("utf-8") if isinstance(value, str) else value
+    if b"\n" in raw or b"\r" in raw or b"\0" in raw:
+        return b" ".join(raw.replace(b"\0", b" ").splitlines())
+    return raw
+
+
+class FieldMap(Headers):
+    """Twisted's `Headers`, over a mapping of fields as `parse_field` makes them.
+
+    Names keep the spelling in which they came, and names and repeated values their order.
+    """
+
+    __slots__ = ("fields",)
+
+    def __init__(
+        self, rawHeaders: Mapping[Any, Sequence[Any]] | None = None, *, fields: Any = None
+    ) -> None:
+        self.fields: dict[bytes, Field] = {} if fields is None else fields
+        for name, values in (rawHeaders or {}).items():
+            self.setRawHeaders(name, values)
+
+    def first(self, key: bytes) -> bytes | None:
+        """The first value of a field by its lower-case name, or None. The quick way to look."""
+        field = self.fields.get(key)
+        return None if field is None else field[1]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set one value, trusted to hold no line break, by lower-case name. The quick way to set."""
+        self.fields[key] = (_names[key][1] + value, value)
+
+    def lines(self) -> Iterable[bytes]:
+        """The wire text of every field, without the last CRLF of each."""
+        return [field[0] for field in self.fields.values()]
+
+    def add_pair(self, name: bytes, value: bytes) -> None:
+        """Add a field that was parsed elsewhere, in its own spelling."""
+        self._add(name.lower(), name + b": " + value, value)
+
+    def _add(self, key: bytes, line: bytes, value: bytes) -> None:
+        old = self.fields.get(key)
+        if old is None:
+            self.fields[key] = (line, value)
+        else:
+            self.fields[key] = (old[0] + b"\r\n" + line, *old[1:], value)
+
+    # What Twisted's Headers offers, by any spelling of a name, bytes or str.
+
+    @property
+    def _rawHeaders(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
+        return {key: list(field[1:]) for key, field in self.fields.items()}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self._rawHeaders == other._rawHeaders
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def copy(self) -> FieldMap:
+        return FieldMap(fields=self.fields.copy())
+
+    def hasHeader(self, name: bytes | str) -> bool:
+        return _names[name][0] in self.fields
+
+    def removeHeader(self, name: bytes | str) -> None:
+        self.fields.pop(_names[name][0], None)
+
+    def setRawHeaders(self, name: bytes | str, values: Sequence[bytes | str]) -> None:
+        key, prefix = _names[name]
+        clean = [_clean(value) for value in values]
+        if clean:
+            self.fields[key] = (b"\r\n".join([prefix + value for value in clean]), *clean)
+        else:
+            self.fields.pop(key, None)
+
+    def addRawHeader(self, name: bytes | str, value: bytes | str) -> None:
+        key, prefix = _names[name]
+        clean = _clean(value)
+        self._add(key, prefix + clean, clean)
+
+    @overload
+    def getRawHeaders(self, name: bytes) -> Sequence[bytes] | None: ...
+    @overload
+    def getRawHeaders(self, name: str) -> Sequence[str] | None: ...
+    @overload
+    def getRawHeaders(self, name: bytes, default: _T) -> Sequence[bytes] | _T: ...
+    @overload
+    def getRawHeaders(self, name: str, default: _T) -> Sequence[str] | _T: ...
+    def getRawHeaders(self, name: bytes | str, default: Any = None) -> Any:
+        field = self.fields.get(_names[name][0])
+        if field is None:
+            return default
+        if isinstance(name, str):
+            return [value.decode("utf-8") for value in field[1:]]
+        return list(field[1:])
+
+    def getAllRawHeaders(self) -> Iterator[tuple[bytes, Sequence[bytes]]]:
+        for key, field in self.fields.items():
+            yield _names[key][1][:-2], field[1:]
+
+
+def decimal(number: int) -> bytes:
+    """A non-negative integer as ASCII digits."""
+    return _DECIMAL[number] if number < 4096 else cast(bytes, b"%d" % number)

@@ -1,0 +1,499 @@
+"""A client's HTTP/1 connection: bytes to requests, responses to bytes.
+
+The rules that keep it right:
+
+1. One request at a time. What a client sends ahead (pipelining) waits in `_ahead`, which is bounded
+   by not reading on, and is looked at when the response before it has been written.
+2. A request is rendered when its head is complete. Its body flows through a `ReceivedBody`, which
+   decides whether the connection is read.
+3. A connection is used again only if both request and response ended where their framing said.
+   A response that is shorter or longer than its Content-Length cuts the connection.
+4. An answer that may come before its request was read ends with a lingering close: a close with bytes
+   unread resets the connection, and the reset destroys the answer on its way (RFC 9112 section 9.6).
+
+It is a protocol in asyncio's shape, since the fastest transports (uvloop's) are that;
+`kproxy.network` runs it over Twisted's transports too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import RESPONSES
+from twisted.web.server import NOT_DONE_YET
+
+from kproxy.errors import answer_error
+from kproxy.http.bodies import BodyLost, ReceivedBody
+from kproxy.http.chunked import BadChunk, encode_chunk, encode_last_chunk
+from kproxy.http.headers import FieldMap, Pairs
+from kproxy.http.heads import MAX_HEAD, BadHead, RequestHead, refuse_early
+from kproxy.http.request import Request, client_left
+from kproxy.http.tunnel import tie
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress
+
+    from kproxy.http.site import Site
+
+MAX_AHEAD = 64 * 1024
+"""Bytes of pipelined requests that wait here; more wait in the kernel."""
+SMALL_WRITE = 16 * 1024
+"""Up to here, joining a head and a body costs less than passing two buffers."""
+
+_log = Logger()
+
+
+def _address(sockname: Any) -> IAddress:
+    """An address as asyncio tells it, as Twisted has it."""
+    if isinstance(sockname, tuple) and len(sockname) == 2:
+        return IPv4Address("TCP", *sockname)
+    if isinstance(sockname, tuple):
+        return IPv6Address("TCP", *sockname)
+    return UNIXAddress(sockname or None)
+
+
+class HTTP1Connection(asyncio.Protocol):
+    """The server side of one connection."""
+
+    __slots__ = (
+        "__weakref__",
+        "_ahead",
+        "_body",
+        "_checked",
+        "_chunked",
+        "_client",
+        "_closing",
+        "_head",
+        "_host",
+        "_keep_alive",
+        "_left",
+        "_no_body",
+        "_producer",
+        "_reading",
+        "_request",
+        "_rendering",
+        "_unsent",
+        "_write_paused",
+        "secure",
+        "site",
+        "transport",
+    )
+
+    def __init__(self, site: Site, secure: bool) -> None:
+        self.site = site
+        self.secure = secure
+        self.transport: Any = None
+        self._client: IAddress | None = None
+        self._host: IAddress | None = None
+        self._request: Request | None = None
+        self._body: ReceivedBody | None = None
+        self._producer: Any = None
+        self._ahead: bytes | bytearray = b""
+        self._checked = 0
+        self._head = b""
+        self._keep_alive = True
+        self._chunked = False
+        self._no_body = False
+        self._left: int | None = None
+        self._reading = True
+        self._rendering = False
+        self._closing = False
+        self._write_paused = False
+        self._unsent = 0
+
+    # What the transport tells.
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.site.opened(self)
+        self.site.waiting.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._request is None and not self._closing:
+            if self._ahead:
+                self._ahead = bytearray(self._ahead)
+                self._ahead += data
+            else:
+                self._ahead = data
+            self._next_requests()
+        elif self._closing:
+            pass  # read and forgotten: the lingering close
+        elif self._body is not None and not self._body.complete:
+            self._feed_body(data)
+        else:
+            self._ahead = bytes(self._ahead) + data
+            if len(self._ahead) > MAX_AHEAD:
+                self._read(False)
+
+    def eof_received(self) -> None:
+        """The client has closed its side. It does not wait for an answer then, as far as can be
+        told: most clients close both sides at once."""
+        self._client_left()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closing = True
+        self.site.closed(self)
+        self._client_left()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self._unsent = self.transport.get_write_buffer_size()
+        self.site.stalled_writes.add(self)
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self.site.stalled_writes.remove(self)
+        if self._producer is not None:
+            self._producer.resumeProducing()
+
+    # Time limits.
+
+    def head_overdue(self) -> None:
+        """The head of the next request has not come in time."""
+        if self._ahead:
+            self._refuse(BadHead("the headers did not come in time", 408))
+        else:
+            self._closing = True
+            self.transport.close()
+
+    def body_overdue(self) -> None:
+        """The body of the request has stopped moving."""
+        request = self._request
+        if request is None or self._body is None or self._body.complete or not self._reading:
+            return
+        self._body.lose(BodyLost("the request's body stopped coming"))
+        if self._request is request and not request.finished:
+            self._keep_alive = False
+            answer_error(request, 408)
+
+    def write_overdue(self) -> None:
+        """The client has not taken anything for long."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._unsent = unsent
+            self.site.stalled_writes.add(self)
+        else:
+            self.abort()
+
+    # Requests.
+
+    def _next_requests(self) -> None:
+        """Render what has come, as long as each is answered at once."""
+        if self._rendering:
+            return
+        self._rendering = True
+        try:
+            while self._request is None and self._ahead and not self._closing:
+                end = self._ahead.find(b"\r\n\r\n", max(0, self._checked - 3))
+                if end < 0:
+                    if not self._await_rest():
+                        break
+                else:
+                    self._checked = 0
+                    data = bytes(self._ahead)
+                    self._ahead = b""
+                    self._request_head(data, end)
+        finally:
+            self._rendering = False
+
+    def _await_rest(self) -> bool:
+        """Look at an incomplete head. Whether there is something to go on with at once."""
+        ahead = self._ahead
+        if ahead[:2] == b"\r\n":
+            # RFC 9112 section 2.2: an empty line before a request is to be ignored.
+            self._ahead = ahead[2:]
+            return True
+        if len(ahead) < 2048 or len(ahead) - self._checked > 4096:
+            error = refuse_early(ahead)
+            if error is not None:
+                self._refuse(error)
+                return False
+            self._checked = len(ahead)
+        return False
+
+    def _request_head(self, data: bytes, end: int) -> None:
+        site = self.site
+        start = 2 if data[:2] == b"\r\n" else 0
+        try:
+            if end > MAX_HEAD:
+                raise refuse_early(data[:end]) or BadHead("the headers are too long", 431)
+            head = site.heads.request(data[start:end])
+        except BadHead as error:
+            self._refuse(error)
+            return
+        site.waiting.remove(self)
+        self._request = request = Request(self, site, head)
+        self._keep_alive = head.keep_alive
+        end += 4
+        if head.length:
+            self._body = body = ReceivedBody(self, head.length, head.expects_continue)
+            request.body = body
+            request.body_pending = True
+            site.stalled_reads.add(self)
+            if end < len(data):
+                self._feed_body(data[end:])
+                if self._request is None:
+                    return
+        elif end < len(data):
+            self._ahead = data[end:]
+        self._render(site.resource, request)
+
+    def _render(self, resource: Any, request: Request) -> None:
+        try:
+            result = resource.render(request)
+            if result is not NOT_DONE_YET:
+                if request.method == b"HEAD":
+                    request.responseHeaders.setRawHeaders(b"content-length", [b"%d" % len(result)])
+                    result = b""
+                elif not request.startedWriting:
+                    request.responseHeaders.setRawHeaders(b"content-length", [b"%d" % len(result)])
+                request.write(result)
+                request.finish()
+        except Exception:
+            self.failed(request, Failure())
+
+    def failed(self, request: Request, failure: Failure) -> None:
+        """A resource raised an error: say so in the log, and as little as possible to the client."""
+        _log.failure("{request} failed", failure, request=request)
+        if self._request is request:
+            answer_error(request, 500)
+
+    def _refuse(self, error: BadHead) -> None:
+        """Answer what could not be read as a request; nothing that follows it can be trusted."""
+        self.site.waiting.remove(self)
+        self._ahead = b""
+        self._keep_alive = False
+        head = RequestHead(b"", b"", b"HTTP/1.1", FieldMap(), b"", 0, False, False, b"")
+        self._request = request = Request(self, self.site, head)
+        request.notes["refusal"] = error
+        self._render(self.site.refusals, request)
+
+    def _feed_body(self, data: bytes) -> None:
+        body = self._body
+        assert body is not None
+        try:
+            unused = body.feed(data)
+        except BadChunk as error:
+            self._keep_alive = False
+            request = self._request
+            body.lose(BodyLost(str(error)))
+            if self._request is request and request is not None and not request.finished:
+                answer_error(request, 400)
+            return
+        if body.complete:
+            self.site.stalled_reads.remove(self)
+            if self._request is not None:
+                self._request.body_pending = False
+        else:
+            self.site.stalled_reads.add(self)
+        if unused:
+            self._ahead = unused
+            if self._request is None:
+                self._next_requests()
+
+    # What a ReceivedBody asks.
+
+    def want_body(self, wanted: bool) -> None:
+        self._read(wanted)
+        if wanted:
+            self.site.stalled_reads.add(self)
+        else:
+            self.site.stalled_reads.remove(self)
+
+    def send_continue(self) -> None:
+        if not self._request.response_begun:  # type: ignore[union-attr]
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _read(self, wanted: bool) -> None:
+        if wanted != self._reading and not self.transport.is_closing():
+            self._reading = wanted
+            if wanted:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    # The response: the last IResponseSink.
+
+    def begin(self) -> None:
+        request: Request = self._request  # type: ignore[assignment]
+        request.response_begun = True
+        code = request.code
+        fields = request.responseHeaders.fields
+        if b"connection" in fields and b"close" in fields.pop(b"connection")[1].lower():
+            self._keep_alive = False
+        if self._body is not None and not self._body.complete and not self._body._started:
+            self._keep_alive = False
+        self._chunked = False
+        self._left = None
+        self._no_body = no_body = request.method == b"HEAD" or code == 304 or code == 204
+        length = fields.get(b"content-length")
+        if length is not None and code == 204:
+            del fields[b"content-length"]
+        extra = b""
+        if length is not None:
+            if not no_body:
+                self._left = int(length[1])
+        elif not no_body:
+            if request.clientproto == b"HTTP/1.1":
+                self._chunked = True
+                extra = b"Transfer-Encoding: chunked\r\n"
+            else:
+                self._keep_alive = False
+        if not self._keep_alive or self.site.draining:
+            self._keep_alive = False
+            extra += b"Connection: close\r\n"
+        elif request.clientproto == b"HTTP/1.0":
+            extra += b"Connection: keep-alive\r\n"
+        lines = [field[0] for field in fields.values()]
+        lines.append(extra)
+        self._head = b"HTTP/1.1 %d %b\r\n%b\r\n" % (code, request.code_message, b"\r\n".join(lines))
+
+    def write(self, data: bytes) -> None:
+        if self._no_body:
+            return
+        size = len(data)
+        self._request.sentLength += size  # type: ignore[union-attr]
+        if self._left is not None:
+            self._left -= size
+            if self._left < 0:
+                _log.error("{request}: more body than Content-Length", request=self._request)
+                self.abort()
+                return
+        head = self._head
+        if self._chunked:
+            parts = encode_chunk(data)
+            if head:
+                self._head = b""
+                parts[0] = head + parts[0]
+            self.transport.writelines(parts)
+        elif head:
+            self._head = b""
+            if size <= SMALL_WRITE:
+                self.transport.write(head + data)
+            else:
+                self.transport.writelines((head, data))
+        else:
+            self.transport.write(data)
+
+    def finish(self) -> None:
+        request: Request = self._request  # type: ignore[assignment]
+        if self._left:
+            _log.error("{request}: less body than Content-Length", request=request)
+            self.abort()
+            return
+        rest = self._head
+        self._head = b""
+        if self._chunked:
+            rest += encode_last_chunk(request.__dict__.get("response_trailers", []))
+        if rest:
+            self.transport.write(rest)
+        self._request_done(request)
+
+    def stop(self) -> None:
+        self._producer = None
+
+    def register_producer(self, producer: Any) -> None:
+        self._producer = producer
+        if self._write_paused:
+            producer.pauseProducing()
+
+    def unregister_producer(self) -> None:
+        self._producer = None
+
+    def inform(self, code: int, headers: Pairs) -> None:
+        lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
+        self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (code, RESPONSES.get(code, b""), lines))
+
+    def switch_protocols(self, target: Any, early: bytes) -> bool:
+        request: Request = self._request  # type: ignore[assignment]
+        request.response_begun = True
+        lines = b"".join([line + b"\r\n" for line in request.responseHeaders.lines()])
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\n%b\r\n" % (request.code, request.code_message, lines) + early
+        )
+        ahead, self._ahead = self._ahead, b""
+
+        def closed(received: int) -> None:
+            request.sentLength = received + len(early)
+            self.site.closed(self)
+            self._request = None
+            request.ended(None)
+
+        tie(self.transport, target, closed)
+        if ahead:
+            target.write(bytes(ahead))
+        return True
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        self._closing = True
+        self.transport.abort()
+
+    def close_when_idle(self) -> None:
+        """Close once the request at hand, if there is one, has been answered."""
+        if self._request is None and not self._closing:
+            self._closing = True
+            self.transport.close()
+
+    # The end of a request.
+
+    def _request_done(self, request: Request) -> None:
+        body = self._body
+        unread = body is not None and not body.complete
+        self._request = None
+        self._body = None
+        self._producer = None
+        if unread:
+            body.stop()  # type: ignore[union-attr]
+        if body is not None:
+            self.site.stalled_reads.remove(self)
+        request.ended(None)
+        if self._keep_alive and not unread and not self.site.draining:
+            self.site.waiting.add(self)
+            if not self._reading:
+                self._read(True)
+            if self._ahead:
+                self._next_requests()
+        else:
+            self._close(unread or bool(self._ahead) or "refusal" in request.__dict__.get("notes", ()))
+
+    def _close(self, linger: bool) -> None:
+        self._closing = True
+        if not linger:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.site.lingering.add(self)
+            self._read(True)
+            self.transport.write_eof()
+
+    def _client_left(self) -> None:
+        request = self._request
+        if request is None:
+            return
+        self._request = None
+        self._closing = True
+        body, self._body = self._body, None
+        failure = client_left()
+        if body is not None:
+            body.lose(BodyLost("the client went away"))
+        request.ended(failure)
+
+    # Addresses, in Twisted's form.
+
+    @property
+    def client(self) -> IAddress:
+        if self._client is None:
+            self._client = _address(self.transport.get_extra_info("peername"))
+        return self._client
+
+    @property
+    def host(self) -> IAddress:
+        if self._host is None:
+            self._host = _address(self.transport.get_extra_info("sockname"))
+        return self._host

@@ -1,0 +1,102 @@
+"""A stream of whole lines that never makes a request wait."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from kproxy.threads import InThread
+
+FLUSH_AFTER = 0.1
+"""Seconds that a line may wait for others, to be written with them."""
+MOST_WAITING = 32 * 1024 * 1024
+"""Characters that may wait while the reader of the log does not keep up; what comes then is lost."""
+
+_log = Logger()
+
+
+class LineWriter:
+    """Collects lines and writes many at once, in a thread, to a file or to standard output.
+
+    @param path: where to append; None: the file descriptor.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, in_thread: InThread, path: Path | None, descriptor: int = 1
+    ) -> None:
+        self._clock = clock
+        self._in_thread = in_thread
+        self._path = path
+        self._descriptor = descriptor if path is None else self._open(path)
+        self._lines: list[str] = []
+        self._writing: list[str] = []
+        self._timer: IDelayedCall | None = None
+        self._lost = 0
+        self._waiting = 0
+
+    @staticmethod
+    def _open(path: Path) -> int:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def write(self, line: str) -> None:
+        """Add a line; it ends with its line feed."""
+        self._lines.append(line)
+        if self._timer is None:
+            self._timer = self._clock.callLater(FLUSH_AFTER, self._flush)
+
+    def _flush(self) -> None:
+        if self._writing:
+            self._timer = self._clock.callLater(FLUSH_AFTER, self._flush)
+            self._shed()
+            return
+        self._timer = None
+        self._waiting = 0
+        self._writing, self._lines = self._lines, []
+        if self._lost:
+            _log.error("the access log's reader is too slow: {lost} lines lost", lost=self._lost)
+            self._lost = 0
+        self._in_thread(self._write_out, self._written)
+
+    def _shed(self) -> None:
+        """The reader does not keep up: keep what was there first, within bounds."""
+        kept = []
+        size = 0
+        for line in self._lines:
+            size += len(line)
+            if size > MOST_WAITING:
+                break
+            kept.append(line)
+        self._lost += len(self._lines) - len(kept)
+        self._lines = kept
+
+    def _write_out(self) -> None:
+        data = memoryview("".join(self._writing).encode("utf-8"))
+        descriptor = self._descriptor
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+        except OSError as error:
+            _log.error("the access log can't be written: {error}", error=error)
+
+    def _written(self) -> None:
+        self._writing = []
+
+    def reopen(self) -> None:
+        """Open the file anew by its name, after a log rotation."""
+        if self._path is not None:
+            old, self._descriptor = self._descriptor, self._open(self._path)
+            self._in_thread(lambda: None, lambda: os.close(old))
+
+    def close(self) -> None:
+        """Write what waits, now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._writing:
+            self._writing, self._lines = self._lines, []
+            self._write_out()
+            self._writing = []

@@ -1,0 +1,114 @@
+"""The wrappers that come with kproxy, announced as anybody's are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kproxy.config.schema import Boolean, Choice, Integer, ListOf, Option, Seconds, Section, Text
+from kproxy.plugins import WrapperPlugin
+
+_BODY = (
+    Option("memory", Integer(minimum=0), help="Bytes held in memory; the rest goes to a file."),
+    Option("max_body", Integer(minimum=0), help="Bytes that a body may have; 0: no limit."),
+)
+
+
+def _of(module: str, name: str = "Options") -> Any:
+    """The options of a wrapper, imported when they are first made: listing plug-ins stays cheap."""
+
+    def make(**values: Any) -> Any:
+        from importlib import import_module  # noqa: PLC0415
+
+        return getattr(import_module(f"kproxy.wrappers.{module}"), name)(**values)
+
+    return make
+
+
+request_id = WrapperPlugin(
+    "request-id",
+    "Sets X-Request-ID to a new UUID where the request has none.",
+    "kproxy.wrappers.request_id.RequestID",
+    Section(into=_of("request_id")),
+)
+request_start = WrapperPlugin(
+    "request-start",
+    "Sets X-Request-Start to the time of arrival where the request has none.",
+    "kproxy.wrappers.request_start.RequestStart",
+    Section(into=_of("request_start")),
+)
+access_log = WrapperPlugin(
+    "access-log",
+    "Writes one JSON object a line for every request, to standard output.",
+    "kproxy.wrappers.access_log.AccessLog",
+    Section(into=_of("access_log")),
+)
+error_pages = WrapperPlugin(
+    "error-pages",
+    "Makes the HTML pages for the answers that the proxy gives itself.",
+    "kproxy.wrappers.error_pages.ErrorPages",
+    Section(Option("path", Text(), help="A folder of CODE.html."), into=_of("error_pages", "at")),
+)
+canonical_host = WrapperPlugin(
+    "canonical-host",
+    "Redirects to one host name what was asked for by another.",
+    "kproxy.wrappers.canonical_host.CanonicalHost",
+    Section(
+        Option("host", Text(), required=True, help="The name to use."), into=_of("canonical_host")
+    ),
+)
+ssl_redirect = WrapperPlugin(
+    "ssl-redirect",
+    "Redirects plain HTTP to HTTPS.",
+    "kproxy.wrappers.ssl_redirect.SSLRedirect",
+)
+gate = WrapperPlugin(
+    "gate",
+    "Holds requests while a service is paused, and turns them away while it is stopped.",
+    "kproxy.wrappers.gate.Gate",
+    Section(
+        Option("state", Choice("running", "paused", "stopped"), help="What it does."),
+        Option("message", Text(), help="What visitors of a stopped service read."),
+        Option("max_pause", Seconds(above=0), help="How long a request is held."),
+        into=_of("gate"),
+    ),
+)
+path_prefix = WrapperPlugin(
+    "path-prefix",
+    "Strips the path prefix that the request came by.",
+    "kproxy.wrappers.path_prefix.PathPrefix",
+    Section(
+        Option("path_prefixes", ListOf(Text()), required=True, help="The prefixes to strip."),
+        into=_of("path_prefix"),
+    ),
+)
+forward_headers = WrapperPlugin(
+    "forward-headers",
+    "Sets X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host.",
+    "kproxy.wrappers.forward_headers.ForwardHeaders",
+    Section(
+        Option("forward", Boolean(), help="Whether to trust what came with the request."),
+        Option("client_ip_header", Text(), help="A header that replaces X-Forwarded-For."),
+        into=_of("forward_headers"),
+    ),
+)
+request_buffer = WrapperPlugin(
+    "request-buffer",
+    "Collects request bodies before they are passed on.",
+    "kproxy.wrappers.request_buffer.RequestBuffer",
+    Section(*_BODY, into=_of("request_buffer")),
+)
+request_limit = WrapperPlugin(
+    "request-limit",
+    "Refuses request bodies over a size, and lets the others stream.",
+    "kproxy.wrappers.request_limit.RequestLimit",
+    Section(
+        Option("max_body", Integer(minimum=1), required=True, help="Bytes that a body may have."),
+        into=_of("request_limit"),
+    ),
+)
+response_buffer = WrapperPlugin(
+    "response-buffer",
+    "Collects responses before they are passed on, except event streams.",
+    "kproxy.wrappers.response_buffer.ResponseBuffer",
+    Section(*_BODY, into=_of("response_buffer")),
+)

@@ -1,0 +1,213 @@
+"""The running proxy: listens, serves, reloads, drains. Assembles control plane and data plane."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from kproxy.config import Configuration, ConfigurationError
+from kproxy.config.model import Run
+from kproxy.control.controller import Controller
+from kproxy.control.health import http_asker
+from kproxy.dataplane import DataPlane
+from kproxy.interfaces import IWrapperPlugin
+from kproxy.lines import LineWriter
+from kproxy.network import Listener, bound_socket, network_of
+from kproxy.threads import threads_of
+
+RESERVED_DESCRIPTORS = 64
+"""For logs, temporary files, health checks and whatever libraries open."""
+
+_log = Logger()
+
+
+class CannotListen(Exception):
+    """A port can't be had; the text says which, and why."""
+
+
+def bind_all(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
+    """Sockets that listen on a port.
+
+    @param addresses: none: all there are, of both families where the machine has both.
+    @raise CannotListen: one of them can't be had; none is left open.
+    """
+    sockets: list[socket.socket] = []
+    for address in addresses or ("0.0.0.0", "::"):  # noqa: S104 - what a proxy is for
+        try:
+            sockets.append(bound_socket(address, port))
+        except OSError as error:
+            if not addresses and address == "::" and sockets:
+                continue  # a machine without IPv6
+            for sock in sockets:
+                sock.close()
+            reason = error.strerror or str(error)
+            raise CannotListen(f"can't listen on {address} port {port}: {reason}") from error
+    return sockets
+
+
+def access_log_path(configuration: Configuration, twistd: Mapping[str, Any]) -> Path | None:
+    """Where the access log goes; None: to standard output, which a daemon does not have."""
+    if configuration.access_log is not None or twistd.get("nodaemon", True):
+        return configuration.access_log
+    logfile = twistd.get("logfile")
+    if logfile and logfile != "-":
+        return Path(logfile).absolute().parent / "access.log"
+    return Path(twistd.get("rundir") or ".").absolute() / "access.log"
+
+
+def connection_limit() -> int:
+    """How many clients this process can serve: each may need two descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(16, (hard - RESERVED_DESCRIPTORS) // 2)
+
+
+class ProxyService(Service):  # type: ignore[misc]
+    """One proxy, as an application of twistd.
+
+    @param options: the command line, which wins over the configuration files.
+    @param read: reads the configuration files again.
+    @raise CannotListen: a port can't be had.
+    @raise kproxy.tree.WrapperFailed: a wrapper does not take its options.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        configuration: Configuration,
+        read: Callable[[], Configuration],
+        plugins: Mapping[str, IWrapperPlugin],
+        twistd: Mapping[str, Any],
+    ) -> None:
+        from twisted.internet import reactor  # noqa: PLC0415 - it has just been installed
+
+        self._reactor: Any = reactor
+        self._configuration = configuration
+        self._read = read
+        self._network = network_of(reactor)
+        in_thread = threads_of(reactor)
+        self._lines = LineWriter(
+            self._reactor, in_thread, access_log_path(configuration, twistd)
+        )
+        self._data_plane = DataPlane(
+            self._network, self._reactor, in_thread, plugins, self._lines.write
+        )
+        debug = bool(options["debug"] or configuration.run.debug)
+        self._controller = Controller(
+            self._data_plane,
+            self._reactor,
+            http_asker(reactor),
+            _log.info if debug else None,
+        )
+        self._most_connections = connection_limit()
+        self._listeners: list[Listener] = []
+        self._accepting = True
+        run: Run = configuration.run
+        port = run.http_port if options["http-port"] is None else options["http-port"]
+        self._sockets = bind_all(tuple(options["bind"]) or run.bind_ips, port)
+
+    def startService(self) -> None:
+        """Accept connections, and begin to check the targets."""
+        super().startService()
+        site = self._data_plane.site
+        site.connections_changed = self._mind_the_limit
+        for sock in self._sockets:
+            address, port = sock.getsockname()[:2]
+            _log.info("listening on {address} port {port}", address=address, port=port)
+            self._listeners.append(self._network.listen(sock, site.factory(secure=False)))
+        self._controller.boot(self._configuration.services)
+        self._reactor.callWhenRunning(self._handle_signals)
+
+    def stopService(self) -> Deferred[None]:
+        """Accept no more, and let requests finish.
+
+        @return: fires when the last has, or when the longest ``drain_timeout`` is over.
+        """
+        super().stopService()
+        self._controller.stop()
+        site = self._data_plane.site
+        site.connections_changed = _nothing
+        for listener in self._listeners:
+            listener.close()
+        timeout = max((s.drain_timeout for s in self._configuration.services), default=30.0)
+        _log.info(
+            "stopping; {count} connections are open, and have {timeout:g} s",
+            count=len(site.connections),
+            timeout=timeout,
+        )
+        drained = site.drain()
+        timer = self._reactor.callLater(timeout, site.abort_all)
+
+        def stopped(_: object) -> None:
+            if timer.active():
+                timer.cancel()
+            self._data_plane.stop()
+            self._lines.close()
+
+        done: Deferred[None] = Deferred()
+        DeferredList([drained]).addCallback(stopped).addBoth(lambda _: done.callback(None))
+        return done
+
+    def _mind_the_limit(self) -> None:
+        """Past the limit new connections wait in the backlog, and existing ones work on."""
+        accepting = len(self._data_plane.site.connections) < self._most_connections
+        if accepting != self._accepting:
+            self._accepting = accepting
+            if not accepting:
+                _log.warn("{count} connections are open: no more", count=self._most_connections)
+            for listener in self._listeners:
+                (listener.resume if accepting else listener.pause)()
+
+    def reload(self) -> Deferred[None] | None:
+        """Read the configuration again, and deploy the difference; a bad file changes nothing.
+
+        @return: fires when all of it is served or has failed; None if the files are bad.
+        """
+        try:
+            configuration = self._read()
+        except ConfigurationError as error:
+            _log.error("the configuration was not reloaded:\n{error}", error=error)
+            return None
+        if configuration.run != self._configuration.run:
+            _log.warn("proxy.run has changed: how kproxy listens changes with its next start")
+        self._configuration = configuration
+        _log.info("the configuration was read again")
+        return self._controller.reload(configuration)
+
+    def _handle_signals(self) -> None:
+        """TERM and INT end with status 0 (Twisted's own handlers would end by the signal itself),
+        HUP reloads, USR1 reopens logs, twistd's included."""
+        if not getattr(self._reactor, "_installSignalHandlers", True):
+            return
+        rotate = signal.getsignal(signal.SIGUSR1)
+
+        def reopen() -> None:
+            self._lines.reopen()
+            if callable(rotate):
+                rotate(signal.SIGUSR1, None)
+
+        for number, action in (
+            (signal.SIGTERM, self._reactor.stop),
+            (signal.SIGINT, self._reactor.stop),
+            (signal.SIGHUP, self.reload),
+            (signal.SIGUSR1, reopen),
+        ):
+            signal.signal(number, self._in_reactor(action))
+
+    def _in_reactor(self, action: Callable[[], object]) -> Callable[[int, Any], None]:
+        """A signal handler: the action runs once the reactor is at rest."""
+        return lambda number, frame: self._reactor.callFromThread(action)
+
+
+def _nothing() -> None:
+    pass
+

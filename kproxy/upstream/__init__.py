@@ -1,0 +1,1 @@
+"""The side of the targets: connections, their pools, balancing, and the leaf that proxies."""

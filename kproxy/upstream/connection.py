@@ -1,0 +1,244 @@
+"""One connection to a target, used for one exchange after the other.
+
+The rules that keep it right:
+
+1. A response is read as strictly as a request. What is not one fails the exchange, and the connection
+   is never used again.
+2. It goes back to the pool only when the request was sent whole and the response ended where its
+   framing said, with nothing behind it.
+3. An idle connection that says anything at all is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kproxy.http.chunked import BadChunk, ChunkedDecoder
+from kproxy.http.headers import Pairs
+from kproxy.http.heads import CHUNKED, MAX_HEAD, UNTIL_CLOSE, BadHead, HeadParser, ResponseHead
+
+if TYPE_CHECKING:
+    from kproxy.upstream.pool import TargetPool
+    from kproxy.upstream.proxy import Exchange
+
+
+class TargetFailed(Exception):
+    """A target refused, broke off, or spoke nonsense; the text says which.
+
+    @ivar unused: not one byte of an answer had come, over a connection that had been used before:
+        the target had most likely closed it when the request was on its way.
+    """
+
+    def __init__(self, reason: str, *, unused: bool = False) -> None:
+        super().__init__(reason)
+        self.unused = unused
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """The client side of one HTTP/1.1 connection."""
+
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_decoder",
+        "_exchange",
+        "_heads",
+        "_left",
+        "_made",
+        "_method",
+        "_persistent",
+        "_reading",
+        "_unsent",
+        "_used",
+        "pool",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        pool: TargetPool,
+        heads: HeadParser,
+        made: Callable[[UpstreamConnection], object],
+    ) -> None:
+        self.pool = pool
+        self._made: Callable[[UpstreamConnection], object] | None = made
+        self.transport: Any = None
+        self._heads = heads
+        self._exchange: Exchange | None = None
+        self._buffer = b""
+        self._method = b""
+        self._left: int | None = None
+        self._decoder: ChunkedDecoder | None = None
+        self._persistent = True
+        self._reading = True
+        self._used = False
+        self._unsent = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        made, self._made = self._made, None
+        made(self)  # type: ignore[misc]
+
+    def begin(self, exchange: Exchange, method: bytes, head: bytes) -> None:
+        """Send a request's head; its answer goes to the exchange."""
+        self._exchange = exchange
+        self._method = method
+        self._left = None
+        self._buffer = b""
+        self.transport.write(head)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self.transport.abort()
+        elif self._left is None:
+            self._head(exchange, data)
+        else:
+            self._body(exchange, data)
+
+    def _head(self, exchange: Exchange, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0 or end > MAX_HEAD:
+                if len(data) > MAX_HEAD or data.count(b"\n") != data.count(b"\r\n"):
+                    self.fail("it did not answer in HTTP/1")
+                else:
+                    self._buffer = data
+                return
+            try:
+                head = self._heads.response(data[:end], self._method)
+            except BadHead as error:
+                self.fail(str(error))
+                return
+            data = data[end + 4 :]
+            if head.code >= 200 or head.code == 101:
+                break
+            exchange.interim(head)
+            if not data:
+                self._buffer = b""
+                return
+        self._buffer = b""
+        if head.code == 101:
+            self._exchange = None
+            exchange.upgraded(self.transport, head, data)
+            return
+        self._response(exchange, head, data)
+
+    def _response(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+        length = head.length
+        self._persistent = head.keep_alive and length != UNTIL_CLOSE
+        if length >= 0 and len(data) >= length:
+            if len(data) > length:
+                self._persistent = False
+                data = data[:length]
+            self._release()
+            exchange.whole_response(head, data)
+            return
+        self._left = length
+        self._decoder = ChunkedDecoder() if length == CHUNKED else None
+        exchange.response_begins(head)
+        if data and self._exchange is exchange:
+            self._body(exchange, data)
+
+    def _body(self, exchange: Exchange, data: bytes) -> None:
+        left: int = self._left  # type: ignore[assignment]
+        if left >= 0:
+            if len(data) > left:
+                self._persistent = False
+                data = data[:left]
+            self._left = left - len(data)
+            exchange.response_data(data)
+            if not self._left and self._exchange is exchange:
+                self._end(exchange, [])
+        elif left == UNTIL_CLOSE:
+            exchange.response_data(data)
+        else:
+            decoder: ChunkedDecoder = self._decoder  # type: ignore[assignment]
+            try:
+                pieces = decoder.feed(data)
+            except BadChunk as error:
+                self.fail(str(error))
+                return
+            if pieces:
+                exchange.response_data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            if decoder.finished and self._exchange is exchange:
+                if decoder.unused:
+                    self._persistent = False
+                self._end(exchange, decoder.trailers)
+
+    def _end(self, exchange: Exchange, trailers: Pairs) -> None:
+        self._release()
+        exchange.response_ends(trailers)
+
+    def _release(self) -> None:
+        """The response has been read."""
+        exchange, self._exchange = self._exchange, None
+        self._decoder = None
+        self._used = True
+        if self._persistent and exchange.sent:  # type: ignore[union-attr]
+            self.read(True)
+            self.pool.release(self)
+        else:
+            self.transport.close()
+
+    def eof_received(self) -> None:
+        """The transport closes, and `connection_lost` says what that means."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.pool.lost(self)
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if self._left == UNTIL_CLOSE and error is None:
+            self._exchange = None
+            exchange.response_ends([])
+        else:
+            unused = self._used and self._left is None and not self._buffer
+            self.fail("it closed the connection before its answer was complete", unused=unused)
+
+    def fail(self, reason: str, *, unused: bool = False) -> None:
+        """Give up on the exchange and the connection."""
+        exchange, self._exchange = self._exchange, None
+        self.transport.abort()
+        if exchange is not None:
+            exchange.failed(TargetFailed(reason, unused=unused))
+
+    def drop(self) -> None:
+        """The exchange does not want its answer any more."""
+        self._exchange = None
+        self.transport.abort()
+
+    def read(self, wanted: bool) -> None:
+        """Read on, or leave what comes to the kernel's buffers."""
+        if wanted != self._reading and not self.transport.is_closing():
+            self._reading = wanted
+            if wanted:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self.pool.stalled.add(self)
+        if self._exchange is not None:
+            self._exchange.pause_body()
+
+    def resume_writing(self) -> None:
+        self.pool.stalled.remove(self)
+        if self._exchange is not None:
+            self._exchange.resume_body()
+
+    def write_overdue(self) -> None:
+        """The target has not taken anything for long."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._unsent = unsent
+            self.pool.stalled.add(self)
+        elif self._exchange is not None:
+            self._exchange.timed_out()
+        else:
+            self.transport.abort()

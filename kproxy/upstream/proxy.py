@@ -1,0 +1,362 @@
+"""The leaf of a service's chain: it picks a target, passes the request on and the response back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from kproxy.errors import answer_error
+from kproxy.http.chunked import encode_chunk, encode_last_chunk
+from kproxy.http.deadlines import Deadlines
+from kproxy.http.headers import Pairs
+from kproxy.http.heads import ResponseHead
+from kproxy.interfaces import IBodyReceiver
+from kproxy.streaming import streaming
+from kproxy.upstream.balancer import Balancer
+from kproxy.upstream.connection import TargetFailed, UpstreamConnection
+from kproxy.upstream.pool import TargetPool
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""RFC 9110 section 9.2.2."""
+
+_log = Logger()
+
+
+class ReverseProxy(Resource):
+    """Answers with what a target of the balancer answers.
+
+    @param response_timeout: seconds from the request having been sent to the response's headers.
+    """
+
+    isLeaf = True
+    streams = True
+
+    def __init__(self, balancer: Balancer, clock: IReactorTime, response_timeout: float) -> None:
+        super().__init__()
+        self.balancer = balancer
+        self.answers: Deadlines[Exchange] = Deadlines(clock, response_timeout, Exchange.timed_out)
+
+    def render(self, request: Any) -> int:
+        Exchange(self, streaming(request)).start()
+        return NOT_DONE_YET
+
+
+@implementer(IBodyReceiver, IPushProducer)
+class Exchange:
+    """One request on its way to a target, and the response on its way back.
+
+    @ivar sent: the request has been passed on whole.
+    """
+
+    __slots__ = (
+        "_body_paused",
+        "_body_started",
+        "_chunked",
+        "_connection",
+        "_done",
+        "_ended",
+        "_failed_pools",
+        "_give_up",
+        "_leaf",
+        "_pool",
+        "_producing",
+        "_repeated",
+        "_request",
+        "sent",
+    )
+
+    def __init__(self, leaf: ReverseProxy, request: Any) -> None:
+        self._leaf = leaf
+        self._request = request
+        self._pool: TargetPool | None = None
+        self._connection: UpstreamConnection | None = None
+        self._give_up: Callable[[], object] | None = None
+        self._failed_pools: tuple[TargetPool, ...] = ()
+        self._body_started = False
+        self._chunked = False
+        self._done = False
+        self._ended: Callable[[Exchange], object] | None = None
+        self._producing = False
+        self._repeated = False
+        self.sent = False
+
+    # To the target.
+
+    def start(self) -> None:
+        self._request.on_finish(self._request_ended)
+        self._to_target(self._leaf.balancer.pick())
+
+    def _to_target(self, pool: TargetPool | None, *, fresh: bool = False) -> None:
+        if pool is None:
+            self._answer(503)
+            return
+        if pool is not self._pool:
+            self._leave_pool()
+            self._pool = pool
+            pool.active.add(self)
+            self._request.notes["target"] = pool.address
+        connection = None if fresh else pool.acquire()
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._give_up = pool.connect(self._send, self._not_connected)
+
+    def _not_connected(self, error: TargetFailed) -> None:
+        """Nothing was sent, so that any other target may have the request."""
+        self._give_up = None
+        pool: TargetPool = self._pool  # type: ignore[assignment]
+        self._failed_pools += (pool,)
+        other = self._leaf.balancer.pick(self._failed_pools)
+        if other is None:
+            self.failed(error)
+        else:
+            self._warn(error)
+            self._to_target(other)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        self._give_up = None
+        self._connection = connection
+        request = self._request
+        connection.begin(self, request.method, self._head())
+        body = request.body
+        if body.length == 0:
+            self.sent = True
+            self._leaf.answers.add(self)
+        else:
+            self.sent = False
+            self._chunked = body.length is None
+            self._body_started = True
+            body.start(self)
+
+    def _head(self) -> bytes:
+        """The request as the target gets it, framed afresh from what was parsed."""
+        request = self._request
+        headers = request.requestHeaders
+        fields: dict[bytes, Any] = getattr(headers, "fields", None) or _fields_of(headers)
+        length = request.body.length
+        address: bytes = self._pool.address_bytes  # type: ignore[union-attr]
+        extra = b""
+        skip: tuple[bytes, ...] = ()
+        if b"x-kamal-target" in fields:
+            address = b", ".join((*fields[b"x-kamal-target"][1:], address))
+            skip = (b"x-kamal-target",)
+        if length != 0:
+            skip += (b"content-length",)
+            if length is None:
+                extra = b"\r\nTransfer-Encoding: chunked"
+            else:
+                extra = b"\r\nContent-Length: %d" % length
+        elif b"content-length" in fields and fields[b"content-length"][1] != b"0":
+            skip += (b"content-length",)
+        if request.upgrade:
+            extra += b"\r\nConnection: Upgrade\r\nUpgrade: " + request.upgrade
+        if b"host" not in fields:
+            extra += b"\r\nHost: " + self._pool.address_bytes  # type: ignore[union-attr]
+        if skip:
+            lines = [field[0] for key, field in fields.items() if key not in skip]
+        else:
+            lines = [field[0] for field in fields.values()]
+        return b"%b %b HTTP/1.1\r\n%b\r\nX-Kamal-Target: %b%b\r\n\r\n" % (
+            request.method,
+            request.uri,
+            b"\r\n".join(lines),
+            address,
+            extra,
+        )
+
+    # IBodyReceiver: the request's body.
+
+    def body_data(self, data: bytes) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        if self._chunked:
+            connection.transport.writelines(encode_chunk(data))
+        else:
+            connection.transport.write(data)
+
+    def body_end(self, trailers: Pairs) -> None:
+        if self._connection is None:
+            return
+        if self._chunked:
+            self._connection.transport.write(encode_last_chunk(trailers))
+        self.sent = True
+        if not self._producing:
+            self._leaf.answers.add(self)
+
+    def body_lost(self, reason: Exception) -> None:
+        self._drop()
+
+    def pause_body(self) -> None:
+        if self._body_started:
+            self._request.body.pause()
+
+    def resume_body(self) -> None:
+        if self._body_started:
+            self._request.body.resume()
+
+    # From the target.
+
+    def interim(self, head: ResponseHead) -> None:
+        """An interim response. 100 is no news: the proxy says it itself, when the body is wanted."""
+        if head.code != 100:
+            self._request.inform(
+                head.code, [(name, v) for name, vs in head.headers.getAllRawHeaders() for v in vs]
+            )
+
+    def _take_head(self, head: ResponseHead) -> None:
+        self._leaf.answers.remove(self)
+        request = self._request
+        request.code = head.code
+        request.code_message = head.reason
+        request.responseHeaders = head.headers
+        request.defaultContentType = None
+
+    def whole_response(self, head: ResponseHead, body: bytes) -> None:
+        """The response came in one piece: nothing to be paused or cancelled any more."""
+        self._connection = None
+        self._take_head(head)
+        request = self._request
+        request.write(body)
+        if not self._done:
+            request.finish()
+
+    def response_begins(self, head: ResponseHead) -> None:
+        self._take_head(head)
+        self._producing = True
+        self._request.registerProducer(self, True)
+
+    def response_data(self, data: bytes) -> None:
+        self._request.write(data)
+
+    def response_ends(self, trailers: Pairs) -> None:
+        self._connection = None
+        request = self._request
+        if trailers:
+            request.response_trailers = trailers
+        request.unregisterProducer()
+        request.finish()
+
+    def upgraded(self, transport: Any, head: ResponseHead, early: bytes) -> None:
+        self._leaf.answers.remove(self)
+        self._connection = None
+        request = self._request
+        if not request.upgrade:
+            transport.abort()
+            self.failed(TargetFailed("it switched protocols unasked"))
+            return
+        headers = [(b"Connection", b"Upgrade"), (b"Upgrade", head.upgrade or request.upgrade)]
+        for name, values in head.headers.getAllRawHeaders():
+            headers += [(name, value) for value in values]
+        if not request.switch_protocols(head.code, headers, transport, early):
+            transport.abort()
+
+    # IPushProducer: a slow client slows the target.
+
+    def pauseProducing(self) -> None:
+        if self._connection is not None:
+            self._connection.read(False)
+
+    def resumeProducing(self) -> None:
+        if self._connection is not None:
+            self._connection.read(True)
+
+    def stopProducing(self) -> None:
+        self._drop()
+
+    # Ends.
+
+    def failed(self, error: TargetFailed) -> None:
+        """The target did not answer, or not to the end."""
+        self._connection = None
+        self._leaf.answers.remove(self)
+        if error.unused and self._may_repeat():
+            self._repeated = True
+            self._to_target(self._pool, fresh=True)
+            return
+        self._warn(error)
+        self._answer(502)
+
+    def _may_repeat(self) -> bool:
+        request = self._request
+        return (
+            not self._repeated
+            and not self._done
+            and request.method in IDEMPOTENT
+            and (request.body.replayable or not self._body_started)
+        )
+
+    def timed_out(self) -> None:
+        """The response's headers, or room for the request, did not come in time."""
+        self._warn(TargetFailed("it did not answer in time"))
+        self._drop()
+        self._answer(504)
+
+    def on_end(self, callback: Callable[[Exchange], object]) -> None:
+        """Call back when this has left its target; for draining, which is one at a time."""
+        self._ended = callback
+
+    def cancel(self) -> None:
+        """Draining is over: end this now."""
+        self._drop()
+        self._answer(504)
+
+    def _warn(self, error: TargetFailed) -> None:
+        _log.warn(
+            "{target} failed {request}: {error}",
+            target=self._pool.address if self._pool else "",
+            request=self._request,
+            error=error,
+        )
+
+    def _answer(self, code: int) -> None:
+        """Answer with an error page; half a response is cut off instead."""
+        if self._done:
+            return
+        request = self._request
+        if self._producing:
+            self._producing = False
+            request.unregisterProducer()
+        if self._body_started:
+            request.body.stop()
+        answer_error(request, code)
+
+    def _drop(self) -> None:
+        """Want nothing more of the target."""
+        self._leaf.answers.remove(self)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.drop()
+        give_up, self._give_up = self._give_up, None
+        if give_up is not None:
+            give_up()
+
+    def _request_ended(self, request: Any, failure: Failure | None) -> None:
+        self._done = True
+        self._leave_pool()
+        if failure is not None or self._connection is not None or self._give_up is not None:
+            self._drop()
+
+    def _leave_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.active.discard(self)
+        if self._ended is not None:
+            self._ended(self)
+
+
+def _fields_of(headers: Any) -> dict[bytes, tuple[bytes, ...]]:
+    """Twisted's own headers (of a request from its own Site) as fields."""
+    fields = {}
+    for name, values in headers.getAllRawHeaders():
+        fields[name.lower()] = (b"\r\n".join([name + b": " + v for v in values]), *values)
+    return fields
+
+
+

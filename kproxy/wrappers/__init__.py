@@ -1,0 +1,1 @@
+"""The wrappers that come with kproxy: one concern, one file each."""

@@ -1,0 +1,90 @@
+"""A limit for request bodies that are passed on while they arrive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from kproxy.errors import answer_error
+from kproxy.interfaces import IBody, IBodyReceiver
+from kproxy.streaming import streaming
+from kproxy.wrappers.base import Wrapper
+
+
+@dataclass(frozen=True)
+class Options:
+    max_body: int
+    """Bytes, past which the answer is 413."""
+
+
+class RequestLimit(Wrapper):
+    """Answers 413 to a body that is announced as, or turns out to be, larger than the limit."""
+
+    def __init__(self, wrapped: IResource, options: Options) -> None:
+        super().__init__(wrapped)
+        self._limit = options.max_body
+
+    def render(self, request: Any) -> Any:
+        body = streaming(request).body
+        if body.length is None:
+            request.body = _Counted(request, body, self._limit)
+        elif body.length > self._limit:
+            answer_error(request, 413)
+            return NOT_DONE_YET
+        return self.wrapped.render(request)
+
+
+class TooLarge(Exception):
+    """The body went over its limit; the client has been told."""
+
+
+@implementer(IBody, IBodyReceiver)
+class _Counted:
+    """A chunked body on its way, with what is left of its limit."""
+
+    replayable = False
+    length = None
+
+    def __init__(self, request: Any, body: Any, limit: int) -> None:
+        self._request = request
+        self._body = body
+        self._left = limit
+        self._receiver: Any = None
+
+    def start(self, receiver: IBodyReceiver) -> None:
+        self._receiver = receiver
+        self._body.start(self)
+
+    def pause(self) -> None:
+        self._body.pause()
+
+    def resume(self) -> None:
+        self._body.resume()
+
+    def stop(self) -> None:
+        self._receiver = None
+        self._body.stop()
+
+    def body_data(self, data: bytes) -> None:
+        receiver = self._receiver
+        if receiver is None:
+            return
+        self._left -= len(data)
+        if self._left < 0:
+            self.stop()
+            receiver.body_lost(TooLarge())
+            answer_error(self._request, 413)
+        else:
+            receiver.body_data(data)
+
+    def body_end(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        if self._receiver is not None:
+            self._receiver.body_end(trailers)
+
+    def body_lost(self, reason: Exception) -> None:
+        if self._receiver is not None:
+            self._receiver.body_lost(reason)

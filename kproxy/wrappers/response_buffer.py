@@ -1,0 +1,207 @@
+"""Responses are collected before they are passed on, so that a slow client keeps no target busy, and
+a target that breaks off half-way is a clean error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.web.resource import IResource
+from zope.interface import implementer
+
+from kproxy.errors import answer_error
+from kproxy.interfaces import IBodyReceiver, IResponseSink
+from kproxy.spool import Spool, StoredBody
+from kproxy.streaming import streaming
+from kproxy.threads import InThread, reactor_threads
+from kproxy.wrappers.base import Wrapper
+
+MIB = 1 << 20
+_log = Logger()
+
+
+@dataclass(frozen=True)
+class Options:
+    in_thread: InThread = reactor_threads
+    memory: int = MIB
+    """Bytes of one body that may be held in memory; the rest goes to an unlinked temporary file."""
+    max_body: int = 0
+    """Bytes of a body, past which the answer is 500; 0: no limit."""
+
+
+class ResponseBuffer(Wrapper):
+    """Holds each response until it is complete. Event streams are passed on as they come."""
+
+    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:  # noqa: B008
+        super().__init__(wrapped)
+        self.options = options
+
+    def render(self, request: Any) -> Any:
+        streaming(request).add_filter(self._filter)
+        return self.wrapped.render(request)
+
+    def _filter(self, request: Any, sink: Any) -> _Held:
+        return _Held(self.options, request, sink)
+
+
+@implementer(IResponseSink)
+class _Held:
+    """A response that is being collected."""
+
+    __slots__ = ("_direct", "_options", "_producer", "_request", "_sink", "_spool", "_whole")
+
+    def __init__(self, options: Options, request: Any, sink: Any) -> None:
+        self._options = options
+        self._request = request
+        self._sink = sink
+        self._direct = False
+        self._producer: Any = None
+        self._spool: Spool | None = None
+        self._whole: bytes | None = None
+
+    def begin(self) -> None:
+        kind = self._request.responseHeaders.getRawHeaders(b"content-type")
+        if kind and kind[0].lower().startswith(b"text/event-stream"):
+            self._direct = True
+            if self._producer is not None:
+                self._sink.register_producer(self._producer)
+            self._sink.begin()
+
+    def write(self, data: bytes) -> None:
+        if self._direct:
+            self._sink.write(data)
+            return
+        limit = self._options.max_body
+        if self._spool is None:
+            if self._whole is None and len(data) <= self._options.memory:
+                if limit and len(data) > limit:
+                    self._too_large()
+                else:
+                    self._whole = data
+                return
+            self._spool = Spool(
+                self._options.memory, self._options.in_thread, self._pause, self._resume
+            )
+            if self._whole is not None:
+                self._spool.write(self._whole)
+                self._whole = None
+        self._spool.write(data)
+        if limit and self._spool.size > limit:
+            self._too_large()
+
+    def _too_large(self) -> None:
+        request = self._request
+        _log.warn(
+            "{request}: the response is over its limit of {limit} bytes",
+            request=request,
+            limit=self._options.max_body,
+        )
+        if self._producer is not None:
+            self._producer.stopProducing()
+        answer_error(request, 500)
+
+    def finish(self) -> None:
+        if self._direct:
+            self._sink.finish()
+        elif self._spool is None:
+            self._pass_on(self._whole or b"")
+        else:
+            self._spool.finish(self._collected)
+
+    def _collected(self) -> None:
+        spool = self._spool
+        if spool is None:
+            return
+        if spool.error is not None:
+            _log.error("a response could not be buffered: {error}", error=spool.error)
+            answer_error(self._request, 500)
+            return
+        data = spool.in_memory()
+        if data is not None:
+            self._pass_on(data)
+        else:
+            self._set_length(spool.size)
+            self._sink.begin()
+            sender = _Sender(self._sink, spool.body([]))
+            self._sink.register_producer(sender)
+            sender.start()
+
+    def _pass_on(self, data: bytes) -> None:
+        self._set_length(len(data))
+        sink = self._sink
+        sink.begin()
+        if data:
+            sink.write(data)
+        sink.finish()
+
+    def _set_length(self, size: int) -> None:
+        """The whole is known: tell its length, unless trailers need the chunked coding."""
+        request = self._request
+        headers = request.responseHeaders
+        if (
+            not headers.hasHeader(b"content-length")
+            and request.method != b"HEAD"
+            and request.code not in (204, 304)
+            and not request.response_trailers
+        ):
+            headers.setRawHeaders(b"content-length", [b"%d" % size])
+
+    def stop(self) -> None:
+        self._spool = None
+        self._whole = None
+        self._producer = None
+        self._sink.stop()
+
+    def register_producer(self, producer: Any) -> None:
+        self._producer = producer
+        if self._direct:
+            self._sink.register_producer(producer)
+
+    def unregister_producer(self) -> None:
+        self._producer = None
+        if self._direct:
+            self._sink.unregister_producer()
+
+    def _pause(self) -> None:
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def _resume(self) -> None:
+        if self._producer is not None:
+            self._producer.resumeProducing()
+
+
+@implementer(IBodyReceiver, IPushProducer)
+class _Sender:
+    """Sends what was collected in a file, at the client's pace."""
+
+    __slots__ = ("_body", "_sink")
+
+    def __init__(self, sink: Any, body: StoredBody) -> None:
+        self._sink = sink
+        self._body = body
+
+    def start(self) -> None:
+        self._body.start(self)
+
+    def body_data(self, data: bytes) -> None:
+        self._sink.write(data)
+
+    def body_end(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        self._sink.unregister_producer()
+        self._sink.finish()
+
+    def body_lost(self, reason: Exception) -> None:
+        _log.error("a buffered response was lost: {reason}", reason=reason)
+        self._sink.abort()
+
+    def pauseProducing(self) -> None:
+        self._body.pause()
+
+    def resumeProducing(self) -> None:
+        self._body.resume()
+
+    def stopProducing(self) -> None:
+        self._body.stop()
