@@ -109,11 +109,11 @@ def wait_until(ready: Callable[[], bool], process: Process, workdir: Path, timeo
         time.sleep(POLL_SECONDS)
 
 
-def last_words(workdir: Path, limit: int = 500) -> str:
-    """The end of what a program wrote to stderr, or else to stdout."""
+def last_words(workdir: Path, limit: int = 300) -> str:
+    """The end of what a program wrote to stderr, or else to stdout, as one line."""
     for name in ("stderr", "stdout"):
         with suppress(OSError):
-            text = (workdir / name).read_text(errors="replace").strip()
-            if text:
-                return text[-limit:]
+            words = (workdir / name).read_text(errors="replace").split()
+            if words:
+                return " ".join(words)[-limit:]
     return "it printed nothing"

@@ -127,6 +127,7 @@ class IErrorPages(Interface):
 class IStreamingRequest(IRequest):
     """What a request offers beyond Twisted's `IRequest`: bodies that stream, and the life of it."""
 
+    streams: bool = Attribute("True: the quick way to know that this interface is offered.")
     body: object = Attribute("The `IBody` of the request. A wrapper may put another in its place.")
     body_pending: bool = Attribute("Whether the request has a body that may still have to arrive.")
     upgrade: bytes = Attribute("The protocols that the client asks to switch to; mostly empty.")

@@ -21,7 +21,7 @@ PIECE = 64 * 1024
 
 def streaming(request: Any) -> Any:
     """The request, offering `IStreamingRequest`. It is the same object."""
-    if not IStreamingRequest.providedBy(request):
+    if not getattr(request, "streams", False):
         _StockRequest(request)
     return request
 
@@ -98,6 +98,7 @@ class _StockRequest:
             length = content.seek(0, 2)
             content.seek(0)
         request.body = FileBody(content, length)
+        request.streams = True
         request.body_pending = False
         request.upgrade = b""
         request.response_trailers = []

@@ -53,8 +53,11 @@ class KProxy(Proxy):
         file.write_text(deploy_yml(case, origin_port, free_port(), self.buffering(case)))
         argv = [str(TWISTD), "-n", "--pidfile=", "kproxy", "--config", str(file)]
         argv += ["--http-port", str(listen_port), "--bind", "127.0.0.1"]
-        argv += ["--state-dir", str(workdir / "state")]
-        environment = {"PYTHONPATH": str(ROOT), "KPROXY_SOCKET": str(workdir / "kproxy.sock")}
+        environment = {
+            "PYTHONPATH": str(ROOT),
+            "KPROXY_SOCKET": str(workdir / "kproxy.sock"),
+            "KPROXY_STATE_DIR": str(workdir / "state"),
+        }
         return spawn(argv, workdir, environment)
 
 

@@ -90,6 +90,11 @@ class Report:
         """Take a problem. Line breaks in the message become spaces: a problem is one line."""
         self._problems.setdefault(Problem(position, key, " ".join(message.split())))
 
+    def absorb(self, other: Report) -> None:
+        """Take all the problems of another report."""
+        for problem in other.problems:
+            self._problems.setdefault(problem)
+
     def __len__(self) -> int:
         return len(self._problems)
 

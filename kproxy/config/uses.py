@@ -54,13 +54,17 @@ def read_use(
         guess = did_you_mean(name, plugins) or f"; installed: {known}"
         report.add(node.position, node.key, f'there is no {kind} "{name}"{guess}')
         return None
-    before = len(report)
+    # A report of its own shows whether it was this plug-in that found a problem.
+    found_here = Report()
+    made: object = None
     try:
-        made = plugin.validate(options, report)
+        made = plugin.validate(options, found_here)
     except Rejected:
-        return None
+        if not found_here:
+            options.report(found_here, f'the {kind} "{name}" rejects it without a reason')
     except Exception as error:  # A third party's code; what it raises is not ours to foresee.
         # The text of the exception may quote an option, and an option may be a secret.
-        options.report(report, f'the {kind} "{name}" failed to check it: {type(error).__name__}')
-        return None
-    return WrapperUse(name, made) if len(report) == before else None
+        failure = f'the {kind} "{name}" failed to check it: {type(error).__name__}'
+        options.report(found_here, failure)
+    report.absorb(found_here)
+    return None if found_here else WrapperUse(name, made)

@@ -17,6 +17,9 @@ from kproxy.config.node import Entry, Node, Position, Raw, Rejected, Report, sho
 # libyaml's parser takes a tenth of the time, but not every wheel has it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_DEEPEST = 200
+"""How many maps and lists may stand in one another."""
+
 
 def read_map(path: Path, environ: Mapping[str, str], report: Report) -> Node:
     """Read a file that holds a YAML map.
@@ -54,6 +57,9 @@ def _read_text(path: Path, report: Report) -> str:
 
 def _compose(name: str, rendered: Rendered, report: Report) -> Raw | None:
     try:
+        if _too_deep(rendered.text):
+            report.add(Position(name), "", "is nested too deeply")
+            raise Rejected
         loader = _Loader(rendered.text)
         try:
             tree = loader.get_single_node()
@@ -70,9 +76,22 @@ def _compose(name: str, rendered: Rendered, report: Report) -> Raw | None:
     except (yaml.YAMLError, UnicodeError) as error:
         report.add(Position(name), "", f"is not YAML: {str(error).splitlines()[0]}")
         raise Rejected from error
-    except RecursionError as error:
-        report.add(Position(name), "", "is nested too deeply")
-        raise Rejected from error
+
+
+def _too_deep(text: str) -> bool:
+    """Whether composing the text could exhaust the stack, which libyaml answers with a crash."""
+    # Nothing nests without one of these. Events are read without recursion, but take their time.
+    if sum(map(text.count, "[{-:?")) <= _DEEPEST:
+        return False
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                return True
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return False
 
 
 class _Builder:

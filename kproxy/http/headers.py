@@ -10,8 +10,8 @@ One entry of the mapping is ``name in lower case -> Field``, and a `Field` is a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, cast, overload
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar, overload
 
 from twisted.web.http_headers import Headers
 
@@ -23,8 +23,6 @@ TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrs
 """Octets of a token, RFC 9110 section 5.6.2."""
 FIELD_VALUE = bytes([9, *range(32, 127), *range(128, 256)])
 """Octets of a field value, RFC 9110 section 5.5."""
-
-_DECIMAL = [b"%d" % n for n in range(4096)]
 
 
 class BadField(ValueError):
@@ -114,11 +112,7 @@ class FieldMap(Headers):
         field = self.fields.get(key)
         return None if field is None else field[1]
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set one value, trusted to hold no line break, by lower-case name. The quick way to set."""
-        self.fields[key] = (_names[key][1] + value, value)
-
-    def lines(self) -> Iterable[bytes]:
+    def lines(self) -> list[bytes]:
         """The wire text of every field, without the last CRLF of each."""
         return [field[0] for field in self.fields.values()]
 
@@ -155,6 +149,10 @@ class FieldMap(Headers):
 
     def setRawHeaders(self, name: bytes | str, values: Sequence[bytes | str]) -> None:
         key, prefix = _names[name]
+        if len(values) == 1:
+            value = _clean(values[0])
+            self.fields[key] = (prefix + value, value)
+            return
         clean = [_clean(value) for value in values]
         if clean:
             self.fields[key] = (b"\r\n".join([prefix + value for value in clean]), *clean)
@@ -186,7 +184,3 @@ class FieldMap(Headers):
         for key, field in self.fields.items():
             yield _names[key][1][:-2], field[1:]
 
-
-def decimal(number: int) -> bytes:
-    """A non-negative integer as ASCII digits."""
-    return _DECIMAL[number] if number < 4096 else cast(bytes, b"%d" % number)

@@ -25,15 +25,17 @@ CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 """A body length: the body ends with the connection (responses only)."""
 
-HOP_BY_HOP: Final = (
-    b"keep-alive",
-    b"proxy-connection",
-    b"proxy-authenticate",
-    b"proxy-authorization",
-    b"te",
-    b"trailer",
-    b"transfer-encoding",
-    b"upgrade",
+HOP_BY_HOP: Final = frozenset(
+    (
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
 )
 """RFC 9110 section 7.6.1, and what was hop-by-hop before it; Connection itself is handled apart."""
 
@@ -138,11 +140,11 @@ def _connection(fields: dict[bytes, Field], keep_alive: bool) -> tuple[bool, byt
             if b"upgrade" in options and b"upgrade" in fields:
                 upgrade = b", ".join(fields[b"upgrade"][1:])
             for option in options:
-                if option not in _NEVER_NOMINATED and option not in HOP_BY_HOP:
+                if option not in _NEVER_NOMINATED:
                     fields.pop(option, None)
-    for name in HOP_BY_HOP:
-        if name in fields:
-            del fields[name]
+    if not HOP_BY_HOP.isdisjoint(fields):
+        for name in HOP_BY_HOP:
+            fields.pop(name, None)
     return keep_alive, upgrade
 
 
@@ -220,7 +222,9 @@ class HeadParser:
         host = self._host(fields, minor)
         if target[:1] != b"/" or method == b"CONNECT":
             target, host = self._other_form(method, target, host, fields)
-        length = _framing(fields, version)
+        length = None
+        if b"content-length" in fields or b"transfer-encoding" in fields:
+            length = _framing(fields, version)
         keep_alive, upgrade = _connection(fields, minor == 1)
         expects_continue = False
         if b"expect" in fields:

@@ -461,7 +461,7 @@ class HTTP1Connection(asyncio.Protocol):
             if self._ahead:
                 self._next_requests()
         else:
-            self._close(unread or bool(self._ahead) or "refusal" in request.__dict__.get("notes", ()))
+            self._close(unread or bool(self._ahead) or "refusal" in request.notes)
 
     def _close(self, linger: bool) -> None:
         self._closing = True

@@ -75,6 +75,7 @@ class Request(server.Request):  # type: ignore[misc]
     @ivar query: what follows the ``?`` of the target, byte for byte; empty if there is none.
     """
 
+    streams = True
     code = 200
     code_message = b"OK"
     finished = 0
@@ -101,24 +102,24 @@ class Request(server.Request):  # type: ignore[misc]
             self.upgrade,
         ) = head
         self.path, _, self.query = self.uri.partition(b"?")
+        self.client = stream.client
+        self.host = stream.host
+        self.notes: dict[str, object] = {}
+        self._callbacks: list[Any] = []
         self._sink = stream
 
     # What is made only when asked for.
 
     responseHeaders = lazy(lambda self: FieldMap())
     response_trailers: lazy[Pairs] = lazy(lambda self: [])
-    notes: lazy[dict[str, object]] = lazy(lambda self: {})
     content = lazy(lambda self: BytesIO())
     cookies: lazy[list[bytes]] = lazy(lambda self: [])
     notifications: lazy[list[Deferred[None]]] = lazy(lambda self: [])
     prepath: lazy[list[bytes]] = lazy(lambda self: [])
     postpath = lazy(lambda self: [unquote_to_bytes(s) for s in self.path[1:].split(b"/")])
     args = lazy(lambda self: parse_qs(self.query, True))
-    client = lazy(lambda self: self.channel.client)
-    host = lazy(lambda self: self.channel.host)
     transport = lazy(lambda self: self.channel.transport)
     _adapterCache: lazy[dict[Any, Any]] = lazy(lambda self: {})
-    _callbacks: lazy[list[Any]] = lazy(lambda self: [])
 
     @lazy
     def received_cookies(self: Any) -> dict[bytes, bytes]:
@@ -165,7 +166,7 @@ class Request(server.Request):  # type: ignore[misc]
         if self.defaultContentType is not None and self.code not in (204, 304):
             fields = self.responseHeaders.fields
             if b"content-type" not in fields and fields.get(b"content-length", b"  ")[1] != b"0":
-                self.responseHeaders.put(b"content-type", self.defaultContentType)
+                self.responseHeaders.setRawHeaders(b"content-type", [self.defaultContentType])
         for cookie in self.__dict__.get("cookies", ()):
             self.responseHeaders.addRawHeader(b"set-cookie", cookie)
 
@@ -252,10 +253,8 @@ class Request(server.Request):  # type: ignore[misc]
         if failure is not None:
             self._disconnected = True
             self._sink.stop()
-        callbacks = self.__dict__.get("_callbacks")
-        if callbacks is not None:
-            for callback in callbacks:
-                callback(self, failure)
+        for callback in self._callbacks:
+            callback(self, failure)
 
 
 def _fire_notifications(request: Request, failure: Failure | None) -> None:

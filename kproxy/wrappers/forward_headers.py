@@ -34,15 +34,13 @@ class ForwardHeaders(Wrapper):
 
     def render(self, request: Any) -> Any:
         headers = request.requestHeaders
-        self._drop_look_alikes(headers)
-        peer = request.getClientAddress()
+        _drop_look_alikes(headers)
+        address = getattr(request.getClientAddress(), "host", "").encode("ascii")
         came_for: bytes | None = None
         if self._client_ip_header is not None:
             came_for = request.getHeader(self._client_ip_header)
-        if came_for is None and self._forward:
-            values = headers.getRawHeaders(_FOR)
-            came_for = b", ".join(values) if values else None
-        address = getattr(peer, "host", "").encode("ascii")
+        if came_for is None and self._forward and headers.hasHeader(_FOR):
+            came_for = b", ".join(headers.getRawHeaders(_FOR))
         headers.setRawHeaders(_FOR, [came_for + b", " + address if came_for else address])
         if not (self._forward and headers.hasHeader(_PROTO)):
             headers.setRawHeaders(_PROTO, [b"https" if request.isSecure() else b"http"])
@@ -54,10 +52,12 @@ class ForwardHeaders(Wrapper):
                 headers.setRawHeaders(_HOST, [host])
         return self.wrapped.render(request)
 
-    def _drop_look_alikes(self, headers: Any) -> None:
-        """Take out ``X_Forwarded_For`` and the like: to a CGI or WSGI application both are one
-        variable, so that a client could say what only the proxy may."""
-        names = getattr(headers, "fields", None) or [n.lower() for n, _ in headers.getAllRawHeaders()]
-        for name in [name for name in names if b"_" in name]:
-            if name.replace(b"_", b"-") in _SET_HERE:
+
+def _drop_look_alikes(headers: Any) -> None:
+    """Take out ``X_Forwarded_For`` and the like: to a CGI or WSGI application both are one variable,
+    so that a client could say what only the proxy may."""
+    names = getattr(headers, "fields", None) or [n.lower() for n, _ in headers.getAllRawHeaders()]
+    if b"_" in b" ".join(names):
+        for name in list(names):
+            if b"_" in name and name.replace(b"_", b"-") in _SET_HERE:
                 headers.removeHeader(name)

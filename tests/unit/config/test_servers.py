@@ -169,8 +169,10 @@ def test_roles_that_come_out_the_same_are_one_service_named_after_the_first(file
 def test_the_same_hosts_and_paths_with_different_options_are_an_error(files: Files) -> None:
     text = TWO_ROLES.replace("proxy: true", "proxy: {response_timeout: 5}")
     assert files.problems(text) == [
-        "deploy.yml:6:15: proxy.host: app-more can't have example.com, path /: app-web has it "
-        "(deploy.yml:6)"
+        (
+            "deploy.yml:6:15: proxy.host: app-more can't have example.com, path /: app-web has it "
+            "(deploy.yml:6)"
+        )
     ]
 
 
@@ -183,8 +185,10 @@ def test_two_files_can_not_claim_the_same_host_and_path(files: Files) -> None:
     first = "service: one\nservers: [a]\nproxy: {host: 'a.b, c.d', path_prefix: '/x,/y'}\n"
     second = "service: two\nservers: [b]\nproxy: {host: C.D, path_prefix: y/}\n"
     assert files.problems(first, second) == [
-        "deploy1.yml:3:15: proxy.host: two-web can't have c.d, path /y: "
-        "one-web has it (deploy.yml:3)"
+        (
+            "deploy1.yml:3:15: proxy.host: two-web can't have c.d, path /y: "
+            "one-web has it (deploy.yml:3)"
+        )
     ]
 
 
