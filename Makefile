@@ -42,8 +42,11 @@ format:
 bench:
 	@.ci/venv base
 	@.ci/packages $(BENCH_TOOLS) || true
+	@test -x .venv-compiled/bin/pip || $(PYTHON) -m venv .venv-compiled
+	@KPROXY_COMPILE=1 .venv-compiled/bin/pip install -q -c constraints.txt . \
+		|| echo "kproxy could not be compiled: measured without"
 	@$(VENV)/bin/python -m bench $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-compiled build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -exec rm -f {} +

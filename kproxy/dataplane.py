@@ -69,12 +69,13 @@ class DataPlane:
         self._plugins = plugins
         self._heads = HeadParser()
         self._served: dict[str, _Served] = {}
+        self._applied: dict[str, ServiceState] = {}
         self._retired: dict[tuple[str, Target], list[TargetPool]] = {}
         self._router = HostRouter(Table())
         outer = outer_chain(write_line)
         tree = assemble(outer, self._router, plugins)
         self._access_logs = list(_find(tree, AccessLog))
-        self.site = Site(tree, assemble(outer, Refusal(), plugins), clock)
+        self.site = Site(tree, assemble(outer, Refusal(), plugins), clock)  # type: ignore[no-untyped-call]
 
     # The interface to the control plane.
 
@@ -84,22 +85,35 @@ class DataPlane:
 
         @raise WrapperFailed: a wrapper does not take its options; nothing has changed then.
         """
-        prepared = [(state, self._prepare(state.service)) for state in snapshot.services]
-        served = {}
-        for state, service in prepared:
-            self._settle(state, service)
-            served[state.service.name] = service
-        for name, gone in self._served.items():
-            if name not in served:
-                for target in list(gone.pools):
-                    self._retire(name, gone, target)
-        self._served = served
+        changed = [s for s in snapshot.services if self._applied.get(s.service.name) is not s]
+        prepared = [(state, self._prepare(state.service)) for state in changed]
+        self._applied = {state.service.name: state for state in snapshot.services}
+        routes_changed = False
+        for state, served in prepared:
+            name = state.service.name
+            old = self._served.get(name)
+            routes_changed |= old is None or _route_values(old) != _route_values(served)
+            self._settle(state, served)
+            self._served[name] = served
+        for name in [name for name in self._served if name not in self._applied]:
+            gone = self._served.pop(name)
+            routes_changed = True
+            for target in list(gone.pools):
+                self._retire(name, gone, target)
+        if routes_changed:
+            self._route()
+
+    def _route(self) -> None:
+        """Build what finds a service; every request from now on follows it."""
         self._router.table = Table(
-            (s.service.hosts, s.service.path_prefixes, (name, s.chain)) for name, s in served.items()
+            (s.service.hosts, s.service.path_prefixes, (name, s.chain))
+            for name, s in self._served.items()
         )
         logged = {
-            name: LoggedHeaders(s.service.logging.request_headers, s.service.logging.response_headers)
-            for name, s in served.items()
+            name: LoggedHeaders(
+                s.service.logging.request_headers, s.service.logging.response_headers
+            )
+            for name, s in self._served.items()
         }
         for log in self._access_logs:
             log.show_headers(logged)
@@ -120,7 +134,8 @@ class DataPlane:
         def one_ended(exchange: Any) -> None:
             exchanges.discard(exchange)
             if not exchanges and not done.called:
-                timer.cancel()
+                if timer.active():
+                    timer.cancel()
                 done.callback(None)
 
         def time_out() -> None:
@@ -196,11 +211,17 @@ def _chain_values(service: Service) -> tuple[Any, ...]:
         s.response_timeout,
         s.healthcheck.path,
         s.buffering,
-        s.error_pages_path,
+        s.error_pages,
         s.wrappers,
         s.canonical_host,
         s.client_ip_header,
     )
+
+
+def _route_values(served: _Served) -> tuple[Any, ...]:
+    """What requests are routed and logged by."""
+    service = served.service
+    return (service.hosts, service.path_prefixes, service.logging, id(served.chain))
 
 
 def _find(resource: Any, kind: type[AccessLog]) -> Iterable[AccessLog]:

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.web.http import RESPONSES, datetimeToString
 
 if TYPE_CHECKING:
     from kproxy.interfaces import IErrorPages
 
+REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus} | RESPONSES
+"""Reason phrases; Twisted's own lack 429 and 431, among others."""
 CLIENT_CLOSED_REQUEST = 499
 """For the access log only: the client went away before it was answered (nginx's number)."""
 
 
-def answer_error(request: Any, code: int, message: str = "") -> None:
+def answer_error(
+    request: Any, code: int, message: str = "", headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
     """Answer with an error page, or cut the client off if it has a part of another answer already.
 
     @param request: an `IStreamingRequest` that has not been finished.
-    @param message: what an operator said when the service was stopped.
+    @param message: for the visitor to read, as what an operator said when the service was stopped.
+    @param headers: to be sent beside those of the page: Retry-After, say.
     """
     if request.begun():
         request.abort()
         return
     close = request.responseHeaders.hasHeader(b"connection")
     request.restart_response()
-    request.setResponseCode(code)
+    request.setResponseCode(code, REASONS.get(code))
     pages: IErrorPages | None = request.notes.get("error_pages")
     if pages is None:
         content_type = b"text/plain; charset=utf-8"
-        body = b"%d %b\n" % (code, RESPONSES.get(code, b"Error"))
+        body = b"%d %b\n" % (code, REASONS.get(code, b"Error"))
     else:
         content_type = b"text/html; charset=utf-8"
         body = pages.page(code, message)
-    headers = request.responseHeaders
-    headers.setRawHeaders(b"date", [datetimeToString()])
-    headers.setRawHeaders(b"content-type", [content_type])
-    headers.setRawHeaders(b"content-length", [b"%d" % len(body)])
+    answer = request.responseHeaders
+    answer.setRawHeaders(b"date", [datetimeToString()])
+    answer.setRawHeaders(b"content-type", [content_type])
+    answer.setRawHeaders(b"content-length", [b"%d" % len(body)])
     if close or code in (400, 408, 413, 414, 431):
-        headers.setRawHeaders(b"connection", [b"close"])
+        answer.setRawHeaders(b"connection", [b"close"])
+    for name, value in headers:
+        answer.setRawHeaders(name, [value])
     request.write(b"" if request.method == b"HEAD" else body)
     request.finish()

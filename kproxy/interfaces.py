@@ -101,6 +101,10 @@ class IResponseSink(Interface):
     def finish() -> None:
         """The response is complete."""
 
+    # The sink that is a connection may also have
+    #     send_file(file, length, in_thread, done) -> bool
+    # which sends the first bytes of a file by itself and then calls done(), or returns False.
+
     def stop() -> None:
         """The response is wanted no more: the client left, or gets an error page in its place.
 
@@ -129,7 +133,7 @@ class IStreamingRequest(IRequest):
 
     streams: bool = Attribute("True: the quick way to know that this interface is offered.")
     body: object = Attribute("The `IBody` of the request. A wrapper may put another in its place.")
-    body_pending: bool = Attribute("Whether the request has a body that may still have to arrive.")
+    form_pending: bool = Attribute("Whether `args` still lacks what a form in the body may hold.")
     upgrade: bytes = Attribute("The protocols that the client asks to switch to; mostly empty.")
     response_trailers: Pairs = Attribute("Fields to send after a chunked body; set before finish.")
     notes: dict[str, object] = Attribute(
@@ -139,7 +143,8 @@ class IStreamingRequest(IRequest):
     )
 
     def on_finish(callback: FinishCallback) -> None:
-        """Hear of the end: callback(request, None) once answered, (request, failure) if the client left."""
+        """Hear of the end: callback(request, None) once answered, callback(request, failure) if the
+        client left."""
 
     def add_filter(make: Callable[[IStreamingRequest, IResponseSink], IResponseSink]) -> None:
         """Put a filter between the wrapped resource and the sink it would write to now."""

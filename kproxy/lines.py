@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -23,6 +23,9 @@ class LineWriter:
     """Collects lines and writes many at once, in a thread, to a file or to standard output.
 
     @param path: where to append; None: the file descriptor.
+
+    The lock is held by who writes, so that lines keep their order and no descriptor is closed (and
+    its number given to a connection, say) while it is written to.
     """
 
     def __init__(
@@ -34,9 +37,10 @@ class LineWriter:
         self._descriptor = descriptor if path is None else self._open(path)
         self._lines: list[str] = []
         self._writing: list[str] = []
+        self._busy = False
+        self._lock = Lock()
         self._timer: IDelayedCall | None = None
         self._lost = 0
-        self._waiting = 0
 
     @staticmethod
     def _open(path: Path) -> int:
@@ -49,12 +53,12 @@ class LineWriter:
             self._timer = self._clock.callLater(FLUSH_AFTER, self._flush)
 
     def _flush(self) -> None:
-        if self._writing:
+        if self._busy:
             self._timer = self._clock.callLater(FLUSH_AFTER, self._flush)
             self._shed()
             return
         self._timer = None
-        self._waiting = 0
+        self._busy = True
         self._writing, self._lines = self._lines, []
         if self._lost:
             _log.error("the access log's reader is too slow: {lost} lines lost", lost=self._lost)
@@ -74,29 +78,40 @@ class LineWriter:
         self._lines = kept
 
     def _write_out(self) -> None:
-        data = memoryview("".join(self._writing).encode("utf-8"))
-        descriptor = self._descriptor
-        try:
-            while data:
-                data = data[os.write(descriptor, data) :]
-        except OSError as error:
-            _log.error("the access log can't be written: {error}", error=error)
+        with self._lock:
+            lines, self._writing = self._writing, []
+            data = memoryview("".join(lines).encode("utf-8"))
+            try:
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+            except OSError as error:
+                _log.error("the access log can't be written: {error}", error=error)
 
     def _written(self) -> None:
-        self._writing = []
+        self._busy = False
 
     def reopen(self) -> None:
         """Open the file anew by its name, after a log rotation."""
-        if self._path is not None:
-            old, self._descriptor = self._descriptor, self._open(self._path)
-            self._in_thread(lambda: None, lambda: os.close(old))
+        if self._path is None:
+            return
+        try:
+            new = self._open(self._path)
+        except OSError as error:
+            _log.error("the access log can't be opened anew: {error}", error=error)
+            return
+        self._in_thread(lambda: self._use(new), lambda: None)
+
+    def _use(self, descriptor: int) -> None:
+        with self._lock:
+            os.close(self._descriptor)
+            self._descriptor = descriptor
 
     def close(self) -> None:
         """Write what waits, now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._writing:
-            self._writing, self._lines = self._lines, []
-            self._write_out()
-            self._writing = []
+        with self._lock:
+            self._writing += self._lines
+            self._lines = []
+        self._write_out()

@@ -8,7 +8,9 @@ Twisted's in-memory transports, `Carrier` translates (`ReactorNetwork`).
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -19,10 +21,13 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory as TwistedFactory
 from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 ProtocolFactory = Callable[[], Any]
+_log = Logger()
+
 HIGH_WATER = 64 * 1024
 """Bytes that wait to be sent before a producer is asked to pause."""
 
@@ -82,7 +87,7 @@ class LoopNetwork:
             except asyncio.CancelledError:
                 if timed_out and not given_up:
                     failed(TimeoutError(f"no connection within {self.CONNECT_TIMEOUT:g} s"))
-            except (OSError, UnicodeError) as error:
+            except Exception as error:  # OSError, UnicodeError, ValueError: names can be anything
                 failed(error)
             finally:
                 timer.cancel()
@@ -133,10 +138,22 @@ class LoopListener:
             self._server = None
 
     async def _serve(self) -> None:
-        self._server = await self._loop.create_server(
-            self._factory, sock=self._sock.dup(), backlog=BACKLOG
-        )
-        self._task = None
+        try:
+            if self._wanted:
+                copy = self._sock.dup()
+                try:
+                    self._server = await self._loop.create_server(
+                        self._factory, sock=copy, backlog=BACKLOG
+                    )
+                except OSError:
+                    copy.close()
+                    raise
+        except OSError as error:
+            _log.error("no connections are accepted for {s} s: {error}", s=RETRY, error=error)
+            self._loop.call_later(RETRY, self._settle)
+            return
+        finally:
+            self._task = None
         self._settle()
 
     def close(self) -> None:
@@ -145,6 +162,8 @@ class LoopListener:
 
 
 BACKLOG = 4096
+RETRY = 1.0
+"""Seconds until a socket that could not be listened on (no descriptors left) is tried again."""
 
 
 def bound_socket(address: str, port: int) -> socket.socket:
@@ -168,12 +187,26 @@ def bound_socket(address: str, port: int) -> socket.socket:
     return sock
 
 
+def reset_when_closed(transport: Any) -> None:
+    """Let the peer see a reset, in place of an end that it could take for an orderly one.
+
+    Twisted's own transports do that whenever they are aborted; asyncio's and uvloop's never do.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        # A copy, since uvloop's socket object can't set options; they are those of the connection.
+        with socket.socket(fileno=os.dup(sock.fileno())) as copy:
+            copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 @implementer(interfaces.IPushProducer, interfaces.IHalfCloseableProtocol)
 class Carrier(TwistedProtocol):
     """Carries a protocol of asyncio's shape over a transport of Twisted's shape.
 
     To the protocol it is the transport; to the transport it is protocol and producer.
     """
+
+    transport: Any
 
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import signal
 import socket
@@ -12,16 +13,17 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
+from twisted.python.logfile import LogFile
 
 from kproxy.config import Configuration, ConfigurationError
 from kproxy.config.model import Run
 from kproxy.control.controller import Controller
-from kproxy.control.health import http_asker
 from kproxy.dataplane import DataPlane
 from kproxy.interfaces import IWrapperPlugin
 from kproxy.lines import LineWriter
 from kproxy.network import Listener, bound_socket, network_of
 from kproxy.threads import threads_of
+from kproxy.upstream.probe import Prober
 
 RESERVED_DESCRIPTORS = 64
 """For logs, temporary files, health checks and whatever libraries open."""
@@ -40,7 +42,7 @@ def bind_all(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
     @raise CannotListen: one of them can't be had; none is left open.
     """
     sockets: list[socket.socket] = []
-    for address in addresses or ("0.0.0.0", "::"):  # noqa: S104 - what a proxy is for
+    for address in addresses or ("0.0.0.0", "::"):
         try:
             sockets.append(bound_socket(address, port))
         except OSError as error:
@@ -71,7 +73,7 @@ def connection_limit() -> int:
     return max(16, (hard - RESERVED_DESCRIPTORS) // 2)
 
 
-class ProxyService(Service):  # type: ignore[misc]
+class ProxyService(Service):
     """One proxy, as an application of twistd.
 
     @param options: the command line, which wins over the configuration files.
@@ -88,16 +90,14 @@ class ProxyService(Service):  # type: ignore[misc]
         plugins: Mapping[str, IWrapperPlugin],
         twistd: Mapping[str, Any],
     ) -> None:
-        from twisted.internet import reactor  # noqa: PLC0415 - it has just been installed
+        from twisted.internet import reactor
 
         self._reactor: Any = reactor
         self._configuration = configuration
         self._read = read
         self._network = network_of(reactor)
         in_thread = threads_of(reactor)
-        self._lines = LineWriter(
-            self._reactor, in_thread, access_log_path(configuration, twistd)
-        )
+        self._lines = LineWriter(self._reactor, in_thread, access_log_path(configuration, twistd))
         self._data_plane = DataPlane(
             self._network, self._reactor, in_thread, plugins, self._lines.write
         )
@@ -105,7 +105,7 @@ class ProxyService(Service):  # type: ignore[misc]
         self._controller = Controller(
             self._data_plane,
             self._reactor,
-            http_asker(reactor),
+            Prober(self._network, self._reactor).ask,
             _log.info if debug else None,
         )
         self._most_connections = connection_limit()
@@ -117,22 +117,27 @@ class ProxyService(Service):  # type: ignore[misc]
 
     def startService(self) -> None:
         """Accept connections, and begin to check the targets."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         site = self._data_plane.site
         site.connections_changed = self._mind_the_limit
         for sock in self._sockets:
             address, port = sock.getsockname()[:2]
             _log.info("listening on {address} port {port}", address=address, port=port)
             self._listeners.append(self._network.listen(sock, site.factory(secure=False)))
+        if not self._configuration.services:
+            _log.warn("there is no service: every request gets a 404; --config names a deploy.yml")
         self._controller.boot(self._configuration.services)
         self._reactor.callWhenRunning(self._handle_signals)
+        # What is there now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
 
     def stopService(self) -> Deferred[None]:
         """Accept no more, and let requests finish.
 
         @return: fires when the last has, or when the longest ``drain_timeout`` is over.
         """
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         self._controller.stop()
         site = self._data_plane.site
         site.connections_changed = _nothing
@@ -177,8 +182,9 @@ class ProxyService(Service):  # type: ignore[misc]
         except ConfigurationError as error:
             _log.error("the configuration was not reloaded:\n{error}", error=error)
             return None
-        if configuration.run != self._configuration.run:
-            _log.warn("proxy.run has changed: how kproxy listens changes with its next start")
+        for name in ("run", "access_log"):
+            if getattr(configuration, name) != getattr(self._configuration, name):
+                _log.warn("{name} has changed, which takes effect with the next start", name=name)
         self._configuration = configuration
         _log.info("the configuration was read again")
         return self._controller.reload(configuration)
@@ -189,10 +195,13 @@ class ProxyService(Service):  # type: ignore[misc]
         if not getattr(self._reactor, "_installSignalHandlers", True):
             return
         rotate = signal.getsignal(signal.SIGUSR1)
+        log_file = _log_file_of(rotate)
 
         def reopen() -> None:
             self._lines.reopen()
-            if callable(rotate):
+            if log_file is not None:
+                log_file.reopen()
+            elif callable(rotate):
                 rotate(signal.SIGUSR1, None)
 
         for number, action in (
@@ -208,6 +217,12 @@ class ProxyService(Service):  # type: ignore[misc]
         return lambda number, frame: self._reactor.callFromThread(action)
 
 
+def _log_file_of(handler: Any) -> LogFile | None:
+    """The log file of twistd. Only the handler that twistd has for USR1 knows it, and all that one
+    does is to rotate; a file that somebody else's rotation has moved away would be written on."""
+    cells = getattr(handler, "__closure__", None) or ()
+    return next((c.cell_contents for c in cells if isinstance(c.cell_contents, LogFile)), None)
+
+
 def _nothing() -> None:
     pass
-

@@ -18,6 +18,8 @@ from kproxy.threads import InThread
 
 Pairs = list[tuple[bytes, bytes]]
 PIECE = 256 * 1024
+MOST_PARTS = 512
+"""Parts that one call to the kernel takes; the limit is 1024 everywhere (IOV_MAX)."""
 NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
@@ -39,7 +41,7 @@ class Spool:
         "_pause",
         "_paused",
         "_resume",
-        "_unwritten",
+        "_waiting",
         "_writing",
         "error",
         "size",
@@ -59,50 +61,66 @@ class Spool:
         self._pause = pause
         self._resume = resume
         self._parts: list[bytes] = []
-        self._unwritten = 0
-        self._writing = False
+        self._waiting = 0  # bytes that wait in memory
+        self._writing = 0  # bytes that a thread is writing
         self._paused = False
         self._file: Any = None
         self._finished: Callable[[], object] | None = None
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
+        if self.error is not None:
+            return  # nothing will come of it; the end tells
+        self._waiting += len(data)
         self._parts.append(data)
-        if self.size > self._memory:
-            self._unwritten += len(data) if self._file is not None else self.size
+        if self._waiting > self._memory or self._file is not None:
             self._spill()
 
     def _spill(self) -> None:
+        """Write what waits if it is worth a thread's time, and pause the sender if it is too much."""
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="kproxy-", buffering=0)
-        if not self._writing:
-            self._writing = True
+            try:
+                self._file = tempfile.TemporaryFile(prefix="kproxy-", buffering=0)  # noqa: SIM115
+            except OSError as error:
+                self._give_up(error)
+                return
+        if not self._writing and (self._waiting >= self._memory // 2 or self._finished):
             parts, self._parts = self._parts, []
-            amount = sum(map(len, parts))
-            self._in_thread(
-                lambda: self._write_out(parts),
-                lambda: self._written(amount),
-            )
-        if not self._paused and self._unwritten >= max(self._memory, PIECE):
+            self._writing, self._waiting = self._waiting, 0
+            self._in_thread(lambda: self._write_out(parts), self._written)
+        if not self._paused and self._waiting + self._writing >= max(self._memory, PIECE):
             self._paused = True
             self._pause()
 
+    def _give_up(self, error: OSError) -> None:
+        self.error = error
+        self._parts = []
+        self._waiting = 0
+
     def _write_out(self, parts: list[bytes]) -> None:
         try:
-            data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
-            while data:
-                data = data[self._file.write(data) :]
+            descriptor = self._file.fileno()
+            for first in range(0, len(parts), MOST_PARTS):
+                some = parts[first : first + MOST_PARTS]
+                rest = sum(map(len, some)) - os.writev(descriptor, some)
+                if rest:
+                    data = memoryview(b"".join(some))[-rest:]
+                    while data:
+                        data = data[os.write(descriptor, data) :]
         except OSError as error:
             self.error = error
 
-    def _written(self, amount: int) -> None:
-        self._writing = False
-        self._unwritten -= amount
+    def _written(self) -> None:
+        self._writing = 0
+        if self.error is not None:
+            self._give_up(self.error)
         if self._parts:
             self._spill()
         elif self._finished is not None:
-            self._finished()
-        if self._paused and self._unwritten < max(self._memory, PIECE):
+            # Who is told holds this spool: forgetting them lets the file close without the collector.
+            finished, self._finished = self._finished, None
+            finished()
+        if self._paused and self._waiting + self._writing < max(self._memory, PIECE):
             self._paused = False
             self._resume()
 
@@ -110,6 +128,8 @@ class Spool:
         """Call `done` when all of it is where it belongs; at once if that is in memory."""
         if self._writing or (self._file is not None and self._parts):
             self._finished = done
+            if not self._writing:
+                self._spill()
         else:
             done()
 
@@ -174,7 +194,7 @@ class StoredBody:
             if self._position >= self.length:
                 receiver, self._receiver = self._receiver, None
                 receiver.body_end(self._trailers)
-                break
+                continue  # It may have been started again.
             piece = self._piece_at_hand()
             if piece is None:
                 self._read_in_thread()
@@ -213,6 +233,9 @@ class StoredBody:
             piece = result[0]
             receiver = self._receiver
             if receiver is None:
+                return
+            if position != self._position:  # started anew meanwhile
+                self._send()
                 return
             if isinstance(piece, OSError) or not piece:
                 self._receiver = None

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet._producer_helpers import _PullToPush
 from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
 from zope.interface import alsoProvides, implementer
 
 from kproxy.interfaces import IBody, IBodyReceiver, IResponseSink, IStreamingRequest
@@ -91,6 +93,10 @@ class _StockRequest:
         self._begun = False
         self._began_filters = False
         self._finished = False
+        self._producer: Any = None
+        self._pull: Any = None
+        self._callbacks: list[Callable[[Any, Failure | None], object]] = []
+        request.notifyFinish().addCallbacks(lambda _: self._ended(None), self._ended)
         content = request.content
         if content is None:
             length = 0
@@ -99,7 +105,7 @@ class _StockRequest:
             content.seek(0)
         request.body = FileBody(content, length)
         request.streams = True
-        request.body_pending = False
+        request.form_pending = False
         request.upgrade = b""
         request.response_trailers = []
         request.notes = {}
@@ -113,37 +119,71 @@ class _StockRequest:
     # What the request gains.
 
     def on_finish(self, callback: Callable[[Any, Failure | None], object]) -> None:
-        request = self._request
-        request.notifyFinish().addCallbacks(
-            lambda _: callback(request, None),
-            lambda failure: self._lost(callback, failure),
-        )
+        self._callbacks.append(callback)
 
-    def _lost(self, callback: Callable[[Any, Failure | None], object], failure: Failure) -> None:
-        if self._sink is not self:
+    def _ended(self, failure: Failure | None) -> None:
+        if failure is not None:
+            if self._producer is not None:
+                self._producer.stopProducing()
             self._sink.stop()
-        callback(self._request, failure)
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self._request, failure)
 
     def add_filter(self, make: Callable[[Any, Any], Any]) -> None:
         request = self._request
         if self._sink is self:
             request.write, request.finish = self._filtered_write, self._filtered_finish
             request.registerProducer = self._filtered_register
-            request.unregisterProducer = lambda: self._sink.unregister_producer()
+            request.unregisterProducer = self._filtered_unregister
         self._sink = make(request, self._sink)
 
     def _filtered_register(self, producer: Any, is_push: bool) -> None:
+        if not is_push:
+            self._pull = producer = _PullToPush(producer, self._request)
+            producer.startStreaming()
+        self._producer = producer
         self._sink.register_producer(producer)
 
+    def _filtered_unregister(self) -> None:
+        self._producer = None
+        if self._pull is not None:
+            self._pull.stopStreaming()
+            self._pull = None
+        self._sink.unregister_producer()
+
     def _filtered_write(self, data: bytes) -> None:
+        if self._request._disconnected:
+            return
         if not self._began_filters:
             self._began_filters = True
+            self._complete_headers()
             self._sink.begin()
         if data:
             self._sink.write(data)
 
+    def _complete_headers(self) -> None:
+        """What a stock request adds only when it writes, which is behind the filters."""
+        request = self._request
+        headers = request.responseHeaders
+        if request.lastModified is not None:
+            when = datetimeToString(request.lastModified)
+            headers.setRawHeaders(b"last-modified", [when])
+        if request.etag is not None:
+            headers.setRawHeaders(b"etag", [request.etag])
+        request.lastModified = request.etag = None
+        if (
+            request.defaultContentType is not None
+            and not headers.hasHeader(b"content-type")
+            and headers.getRawHeaders(b"content-length") != [b"0"]
+            and request.code not in (204, 304)
+        ):
+            headers.setRawHeaders(b"content-type", [request.defaultContentType])
+
     def _filtered_finish(self) -> None:
-        if not self._finished:
+        if self._request._disconnected:
+            self._finish()  # It raises the error that a stock request raises.
+        elif not self._finished:
             self._finished = True
             self._filtered_write(b"")
             self._sink.finish()
@@ -157,10 +197,20 @@ class _StockRequest:
             self._began_filters = self._finished = False
             self._sink.stop()
             self._sink = self
-            request.write, request.finish = self._write, self._finish
+            request.write, request.finish = self._replaced_write, self._replaced_finish
             request.registerProducer, request.unregisterProducer = self._register, self._unregister
         for name, _ in list(request.responseHeaders.getAllRawHeaders()):
             request.responseHeaders.removeHeader(name)
+        request.cookies.clear()
+        request.lastModified = request.etag = None
+
+    def _replaced_write(self, data: bytes) -> None:
+        if not self._request.finished:  # What comes then is of the response that was replaced.
+            self._write(data)
+
+    def _replaced_finish(self) -> None:
+        if not self._request.finished:
+            self._finish()
 
     def inform(self, code: int, headers: Pairs) -> None:
         """A stock channel has no way to send an interim response."""
@@ -188,6 +238,7 @@ class _StockRequest:
         pass
 
     def register_producer(self, producer: Any) -> None:
+        self._producer = None  # The channel stops it from now on.
         self._register(producer, True)
 
     def unregister_producer(self) -> None:

@@ -23,20 +23,25 @@ def _port(value: str) -> int:
     return port
 
 
-class Options(usage.Options):  # type: ignore[misc]
+class Options(usage.Options):
     """What the command line says; the environment (``KPROXY_HTTP_PORT``) says what it does not."""
 
     synopsis = "[options]"
     longdesc = "A reverse proxy that deploys without gaps, configured by the deploy.yml of Kamal."
-    optParameters = [  # noqa: RUF012
+    optParameters = [
         ["destination", "d", None, "Lay deploy.DESTINATION.yml over each configuration file."],
-        ["server", None, None, "Serve only the roles that list this host, with it as their target."],
+        [
+            "server",
+            None,
+            None,
+            "Serve only the roles that list this host, with it as their target.",
+        ],
         ["http-port", None, None, "Port for HTTP [80, or what proxy.run says].", _port],
     ]
-    optFlags = [["debug", None, "Log more."]]  # noqa: RUF012
+    optFlags = [["debug", None, "Log more."]]
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self["config"] = []
         self["bind"] = []
 
@@ -92,8 +97,8 @@ def makeService(options: Options) -> IService:
     except ConfigurationError as error:
         raise SystemExit(str(error)) from None
     # It needs the reactor to be installed.
-    from kproxy.service import CannotListen, ProxyService  # noqa: PLC0415
-    from kproxy.tree import WrapperFailed  # noqa: PLC0415
+    from kproxy.service import CannotListen, ProxyService
+    from kproxy.tree import WrapperFailed
 
     twistd = getattr(options, "parent", None) or {}
     try:
@@ -108,11 +113,11 @@ def install_fastest_reactor(modules: Any = sys.modules) -> None:
         return
     make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     try:
-        import uvloop  # noqa: PLC0415 - not there on every platform
+        import uvloop
 
         make_loop = uvloop.new_event_loop
     except ImportError:
         pass
-    from twisted.internet import asyncioreactor  # noqa: PLC0415
+    from twisted.internet import asyncioreactor
 
     asyncioreactor.install(make_loop())

@@ -55,9 +55,11 @@ def service_chain(service: Service, control: gate.GateControl, in_thread: InThre
     """What the requests of one service pass; a wrapper that would do nothing is left out."""
     s, buffering = service, service.buffering
     chain: list[Link | None] = [
-        Link("error-pages", error_pages.Options(s.error_pages_path)) if s.error_pages_path else None,
+        Link("error-pages", error_pages.Options(s.error_pages)) if s.error_pages else None,
         Link("ssl-redirect") if s.ssl and s.ssl_redirect else None,
-        Link("canonical-host", canonical_host.Options(s.canonical_host)) if s.canonical_host else None,
+        Link("canonical-host", canonical_host.Options(s.canonical_host))
+        if s.canonical_host
+        else None,
         Link("gate", gate.Options(health_paths=health_paths(s), control=control)),
         Link("path-prefix", path_prefix.Options(s.path_prefixes)) if strips(s) else None,
         Link("forward-headers", forward_headers.Options(s.forward_headers, s.client_ip_header)),
@@ -109,5 +111,7 @@ def assemble(
         try:
             resource = plugin.wrap(resource, options)
         except Exception as error:
-            raise WrapperFailed(f"wrapper {name!r} failed: {error or type(error).__name__}") from error
+            raise WrapperFailed(
+                f"wrapper {name!r} failed: {str(error) or type(error).__name__}"
+            ) from error
     return resource

@@ -12,6 +12,8 @@ from bench.proxies.base import Proxy
 
 ROOT = Path(__file__).resolve().parents[2]
 TWISTD = Path(sys.executable).with_name("twistd")
+COMPILED_TWISTD = ROOT / ".venv-compiled" / "bin" / "twistd"
+"""Where `make bench` installs kproxy with its request path compiled."""
 
 
 def deploy_yml(case: Case, origin_port: int, https_port: int, buffering: bool | None) -> str:
@@ -33,6 +35,8 @@ class KProxy(Proxy):
 
     name = "kproxy"
     program = "twistd"
+    twistd = TWISTD
+    path = str(ROOT)
 
     def available(self) -> str | None:
         if not TWISTD.exists():
@@ -51,14 +55,25 @@ class KProxy(Proxy):
     def start(self, origin_port: int, listen_port: int, workdir: Path, case: Case) -> Process:
         file = workdir / "deploy.yml"
         file.write_text(deploy_yml(case, origin_port, free_port(), self.buffering(case)))
-        argv = [str(TWISTD), "-n", "--pidfile=", "kproxy", "--config", str(file)]
+        argv = [str(self.twistd), "-n", "--pidfile=", "kproxy", "--config", str(file)]
         argv += ["--http-port", str(listen_port), "--bind", "127.0.0.1"]
         environment = {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": self.path,
             "KPROXY_SOCKET": str(workdir / "kproxy.sock"),
             "KPROXY_STATE_DIR": str(workdir / "state"),
         }
         return spawn(argv, workdir, environment)
+
+
+class KProxyCompiled(KProxy):
+    """kproxy with its full default chain, and its request path compiled."""
+
+    name = "kproxy-compiled"
+    twistd = COMPILED_TWISTD
+    path = ""
+
+    def available(self) -> str | None:
+        return None if COMPILED_TWISTD.exists() else f"{COMPILED_TWISTD} isn't there"
 
 
 class KProxyBare(KProxy):

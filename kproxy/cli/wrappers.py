@@ -10,6 +10,7 @@ from kproxy.cli.errors import CommandError
 from kproxy.cli.table import table
 
 if TYPE_CHECKING:
+    from kproxy.config.schema import Option, Section
     from kproxy.plugins import Installed
 
 
@@ -64,17 +65,25 @@ def _rows(section: object) -> list[tuple[str, str, str, str]]:
         return []
     rows = []
     for name, holder, option in section.walk():
-        default = "required" if option.required else _show(holder.default_of(option))
-        rows.append((name, option.type.description, default, option.help))
+        rows.append((name, option.type.description, _default(holder, option), option.help))
     return rows
 
 
-def _show(default: object) -> str:
+def _default(section: Section[Any], option: Option) -> str:
+    if option.required:
+        return "required"
+    try:
+        return show(section.default_of(option))
+    except Exception:  # A third party's module that can't be imported; using it says so.
+        return "?"
+
+
+def show(default: object) -> str:
     """A default as it would be written in deploy.yml."""
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, (tuple, list)):
-        return ", ".join(map(_show, default))
+        return ", ".join(map(show, default))
     if isinstance(default, float):
         return f"{default:g}"
     return str(default) if isinstance(default, (int, str)) else ""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 _TAG = re.compile(r"<%(?P<body>.*?)%>|<%", re.DOTALL)
 _QUOTED = r"""(?:"(?P<{0}d>[^"\\]*)"|'(?P<{0}s>[^'\\]*)')"""
@@ -33,7 +34,7 @@ class Fault:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rendered:
     """A rendered file, and the way back to what was written."""
 
@@ -42,7 +43,20 @@ class Rendered:
     faults: tuple[Fault, ...] = ()
     _pieces: tuple[tuple[int, int, bool], ...] = ((0, 0, True),)
     """Offset in the text, offset in the source, whether the text there is the source's own."""
-    _lines: list[int] = field(default_factory=list)
+
+    # A file may hold thousands of tags, and more values: each is found without counting lines anew.
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [piece[0] for piece in self._pieces]
+
+    @cached_property
+    def _text_lines(self) -> list[int]:
+        return _line_starts(self.text)
+
+    @cached_property
+    def _source_lines(self) -> list[int]:
+        return _line_starts(self.source)
 
     def position(self, line: int, column: int) -> tuple[int, int]:
         """Where in the file something stands that YAML found in the rendered text.
@@ -52,11 +66,11 @@ class Rendered:
         """
         if len(self._pieces) == 1:
             return line + 1, column + 1
-        if not self._lines:
-            self._lines.extend(_line_starts(self.text))
-        offset = self._lines[min(line, len(self._lines) - 1)] + column
-        at, origin, own = self._pieces[bisect_right([p[0] for p in self._pieces], offset) - 1]
-        return line_and_column(self.source, origin + (offset - at if own else 0))
+        offset = self._text_lines[min(line, len(self._text_lines) - 1)] + column
+        at, origin, own = self._pieces[bisect_right(self._starts, offset) - 1]
+        place = origin + (offset - at if own else 0)
+        source_line = bisect_right(self._source_lines, place)
+        return source_line, place - self._source_lines[source_line - 1] + 1
 
 
 def render(source: str, environ: Mapping[str, str]) -> Rendered:
@@ -112,6 +126,5 @@ def _value(body: str | None, environ: Mapping[str, str]) -> str:
     return value
 
 
-def _line_starts(text: str) -> Iterator[int]:
-    yield 0
-    yield from (match.end() for match in re.finditer("\n", text))
+def _line_starts(text: str) -> list[int]:
+    return [0, *(match.end() for match in re.finditer("\n", text))]

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kproxy.config.application import Circumstances, Declared, Said, read_application
+from kproxy.config.application import Circumstances, Said, read_application
+from kproxy.config.claims import check_claims, check_names
 from kproxy.config.model import Acme, Configuration, Run
 from kproxy.config.node import ConfigurationError, Node, Position, Rejected, Report, merge
 from kproxy.config.uses import Validator
@@ -40,8 +41,8 @@ def load(
         if document is not None:
             applications.append(read_application(document, _folder(path), around))
     services = [declared for each in applications for declared in each.services]
-    _check_names(services, report)
-    _check_claims(services, report)
+    check_names(services, report)
+    check_claims(services, report)
     said = _agree((said for each in applications for said in each.said), report)
     if server is not None and not services and not report.problems:
         start = applications[0].start if applications else Position(str(server))
@@ -79,32 +80,6 @@ def _folder(path: Path) -> Path:
     """Where Kamal would be run from, which is where relative paths start."""
     folder = path.absolute().parent
     return folder.parent if folder.name == "config" else folder
-
-
-def _check_names(services: Iterable[Declared], report: Report) -> None:
-    known: dict[str, Declared] = {}
-    for declared in services:
-        first = known.setdefault(declared.service.name, declared)
-        if first is not declared:
-            message = f"the service {declared.service.name} is declared at {first.position} too"
-            report.add(declared.position, declared.key, message)
-
-
-def _check_claims(services: Iterable[Declared], report: Report) -> None:
-    """No two services may be reached by the same host and path."""
-    claims: dict[tuple[str, str], Declared] = {}
-    for declared in services:
-        service = declared.service
-        taken: dict[int, tuple[str, Declared]] = {}
-        for host in service.hosts or ("",):
-            for prefix in service.path_prefixes:
-                holder = claims.setdefault((host, prefix), declared)
-                if holder is not declared:
-                    claim = f"{host or 'any host'}, path {prefix}"
-                    taken.setdefault(id(holder), (claim, holder))
-        for claim, holder in taken.values():
-            message = f"{service.name} can't have {claim}: {holder.service.name} has it"
-            report.add(declared.position, declared.key, f"{message} ({holder.position})")
 
 
 def _agree(said: Iterable[Said], report: Report) -> dict[str, Any]:

@@ -96,7 +96,8 @@ class Service:
     logging: Logging = Logging()
     deploy_timeout: float = 30.0
     drain_timeout: float = 30.0
-    error_pages_path: Path | None = None
+    error_pages: tuple[tuple[int, str], ...] = ()
+    """Status and HTML of each page in the folder of ``error_pages_path``."""
     secrets_files: tuple[Path, ...] = ()
     """Where `ssl`'s secrets are looked up, later ones win; a file may be missing."""
     wrappers: tuple[WrapperUse, ...] = ()

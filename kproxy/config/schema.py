@@ -21,13 +21,15 @@ A wrapper plug-in describes its options as a `Section`::
 `Section.read` makes a ``Limits`` of what an operator wrote, or tells a `Report` of everything that
 is wrong with it, each with file, line, column and dotted key. An option that was not written takes
 the default of the dataclass; one that has ``default=`` takes that. A rule between options belongs
-into ``Limits.__post_init__``: a ``ValueError`` from there becomes a problem of the section. A rule
-for one value is `Checked`, or a `Type` of one's own, which has a `description` and a `read`.
+into ``Limits.__post_init__``: once each option is right by itself, a ``ValueError`` from there
+becomes a problem of the section. A rule for one value is `Checked`, or a `Type` of one's own, which
+has a `description` and a `read`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -46,6 +48,7 @@ from kproxy.config.values import (
     Text,
     Type,
     did_you_mean,
+    nearest,
 )
 
 __all__ = [
@@ -166,43 +169,110 @@ class Section(Type[T], Generic[T]):
     description = "a map"
 
     @overload
-    def __init__(self: Section[dict[str, Any]], *options: Option) -> None: ...
+    def __init__(
+        self: Section[dict[str, Any]],
+        *options: Option,
+        either: tuple[tuple[str, ...], ...] = (),
+        together: tuple[tuple[str, ...], ...] = (),
+    ) -> None: ...
 
     @overload
-    def __init__(self, *options: Option, into: Callable[..., T]) -> None: ...
+    def __init__(
+        self,
+        *options: Option,
+        into: Callable[..., T],
+        defaults: type | None = None,
+        either: tuple[tuple[str, ...], ...] = (),
+        together: tuple[tuple[str, ...], ...] = (),
+    ) -> None: ...
 
-    def __init__(self, *options: Option, into: Callable[..., Any] = dict) -> None:
+    @overload
+    def __init__(
+        self: Section[Any],
+        *options: Option,
+        into: str,
+        defaults: type | None = None,
+        either: tuple[tuple[str, ...], ...] = (),
+        together: tuple[tuple[str, ...], ...] = (),
+    ) -> None: ...
+
+    def __init__(
+        self,
+        *options: Option,
+        into: Callable[..., Any] | str = dict,
+        defaults: type | None = None,
+        either: tuple[tuple[str, ...], ...] = (),
+        together: tuple[tuple[str, ...], ...] = (),
+    ) -> None:
         """
-        @param into: what the values are given to, by name; a frozen dataclass mostly. A
-            ``ValueError`` from it becomes a problem of the section.
+        @param into: what the values are given to, by name; a frozen dataclass mostly, or where to
+            import it from (``package.module.Class``) once it is needed. A ``ValueError`` from it
+            becomes a problem of the section.
+        @param defaults: the dataclass that has the defaults, where `into` is a function.
+        @param either: groups of options of which only one may be written.
+        @param together: groups of options of which all have to be written, or none.
         """
         self.options = options
-        self.into = into
+        self._known = frozenset(option.name for option in options)
         self.secret = any(option.type.secret for option in options)
+        self._into = into
+        self._defaults = defaults
+        self._either = either
+        self._together = together
+
+    @property
+    def into(self) -> Callable[..., Any]:
+        """What the values are given to, imported if need be.
+
+        @raise Exception: whatever importing it raises.
+        """
+        if not isinstance(self._into, str):
+            return self._into
+        found: Callable[..., Any] = imported(self._into)
+        return found
 
     def read(self, node: Node, report: Report) -> T:
         """Like `Type.read`; nothing written (``rate-limit:``) is an empty map."""
+        values, unread = self._read_options(node, report)
+        if unread:
+            raise Rejected
+        return self._make(values, node, report)
+
+    def read_partly(self, node: Node, report: Report) -> tuple[T, frozenset[str]]:
+        """Like `read`, for a caller who has a use for the rest when an option can't be read.
+
+        It is meant for sections whose options all have defaults.
+
+        @return: what was made without those options, and their names; a key that is not known
+            counts as the option that it resembles.
+        """
+        values, unread = self._read_options(node, report)
+        return self._make(values, node, report), frozenset(unread)
+
+    def _read_options(self, node: Node, report: Report) -> tuple[dict[str, Any], set[str]]:
+        """The values of the options, and the names of those that there is something wrong with."""
         if node.tag not in ("map", "null"):
             self.reject(node, report)
         values: dict[str, Any] = {}
-        sound = self._report_unknown(node, report)
+        unread = self._report_unknown(node, report) | self._report_combinations(node, report)
         for option in self.options:
             value = node.get(option.name)
             if value is not None:
                 try:
                     values[option.name] = option.type.read(value, report)
                 except Rejected:
-                    sound = False
+                    unread.add(option.name)
             elif option.required:
                 node.report(report, f"{option.name} is missing")
-                sound = False
+                unread.add(option.name)
             elif option.default is not UNSET:
                 values[option.name] = option.default
-            elif self.into is dict:
+            elif self._into is dict:
                 values[option.name] = None
-        if not sound:
-            raise Rejected
-        if self.into is not dict:
+        return values, unread
+
+    def _make(self, values: dict[str, Any], node: Node, report: Report) -> T:
+        if self._into is not dict:
             values = {name.replace("-", "_"): value for name, value in values.items()}
         try:
             return cast(T, self.into(**values))
@@ -210,11 +280,15 @@ class Section(Type[T], Generic[T]):
             raise node.report(report, str(error)) from error
 
     def default_of(self, option: Option) -> Any:
-        """What an option is when it is not written; None also where there is no such thing."""
+        """What an option is when it is not written; None also where there is no such thing.
+
+        @raise Exception: whatever importing what the values are given to raises.
+        """
         if option.default is not UNSET:
             return option.default
-        if dataclasses.is_dataclass(self.into):
-            for field in dataclasses.fields(self.into):
+        holder = self._defaults or self.into
+        if dataclasses.is_dataclass(holder):
+            for field in dataclasses.fields(holder):
                 if (
                     field.name == option.name.replace("-", "_")
                     and field.default is not dataclasses.MISSING
@@ -229,16 +303,45 @@ class Section(Type[T], Generic[T]):
             inner = option.type
             if isinstance(inner, OneOf):
                 inner = inner.types.get("map", inner)
+            if isinstance(inner, Checked):
+                inner = inner.inner
             if isinstance(inner, Section):
                 yield from inner.walk(f"{prefix}{option.name}.")
 
-    def _report_unknown(self, node: Node, report: Report) -> bool:
+    def _report_unknown(self, node: Node, report: Report) -> set[str]:
+        if self._known.issuperset(node.raw.entries):
+            return set()
         known = [option.name for option in self.options]
-        unknown = [(key, value) for key, value in node.items() if key not in known]
-        for key, value in unknown:
+        unknown = {key: value for key, value in node.items() if key not in self._known}
+        for key, value in unknown.items():
             guess = did_you_mean(key, known)
             report.add(node.at_key(key), value.key, f"is not a known option{guess}")
-        return not unknown
+        return {nearest(key, known) or key for key in unknown}
+
+    def _report_combinations(self, node: Node, report: Report) -> set[str]:
+        """Rules about which options are written; they hold whatever the values are."""
+        wrong: set[str] = set()
+        for names in self._either:
+            written = [name for name in names if node.get(name) is not None]
+            if len(written) > 1:
+                node.report(report, f"{' and '.join(written)} can't both be given")
+                wrong.update(written)
+        for names in self._together:
+            written = [name for name in names if node.get(name) is not None]
+            missing = [name for name in names if name not in written]
+            if written and missing:
+                node.report(report, f"{missing[0]} is missing; it goes with {written[0]}")
+                wrong.update(names)
+        return wrong
+
+
+def imported(name: str) -> Any:
+    """What ``package.module.name`` stands for.
+
+    @raise Exception: whatever importing it raises.
+    """
+    module, _, last = name.rpartition(".")
+    return getattr(importlib.import_module(module), last)
 
 
 def _read_all(nodes: Iterable[Node], each: Type[T], report: Report) -> list[T]:

@@ -67,12 +67,6 @@ class ProxyOptions:
     logging: Logging = field(default_factory=Logging)
     run: Run | None = None
 
-    def __post_init__(self) -> None:
-        if self.host is not None and self.hosts is not None:
-            raise ValueError("host and hosts can't both be given")
-        if self.path_prefix is not None and self.path_prefixes is not None:
-            raise ValueError("path_prefix and path_prefixes can't both be given")
-
     @property
     def all_hosts(self) -> tuple[str, ...]:
         """Each host once, however they were written."""
@@ -86,16 +80,10 @@ class ProxyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """``ssl`` as a map, before it is known that the pair is complete."""
+    """``ssl`` as a map: both, or neither."""
 
     certificate_pem: str | None = None
     private_key_pem: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.certificate_pem is not None and self.private_key_pem is None:
-            raise ValueError("private_key_pem is missing; it goes with certificate_pem")
-        if self.private_key_pem is not None and self.certificate_pem is None:
-            raise ValueError("certificate_pem is missing; it goes with private_key_pem")
 
 
 def _certificate_secrets(pair: Certificate) -> bool | CertificateSecrets:
@@ -109,6 +97,7 @@ _CERTIFICATE = Section(
     Option("certificate_pem", Text(), help="Name of the secret that holds the certificate chain."),
     Option("private_key_pem", Text(), help="Name of the secret that holds the private key."),
     into=Certificate,
+    together=(("certificate_pem", "private_key_pem"),),
 )
 
 HEALTHCHECK = Section(
@@ -118,13 +107,26 @@ HEALTHCHECK = Section(
     into=Healthcheck,
 )
 
+
+def _buffering(**values: Any) -> Buffering:
+    if not values.get("requests", True):
+        # Who lets bodies stream did not ask for a limit by saying so.
+        values.setdefault("max_request_body", 0)
+    return Buffering(**values)
+
+
 BUFFERING = Section(
     Option("requests", Boolean(), help="Collect a request body before it is passed on."),
     Option("responses", Boolean(), help="Collect a response body before it is passed on."),
-    Option("max_request_body", SIZE, help="Bytes; past it the answer is 413. 0: no limit."),
+    Option(
+        "max_request_body",
+        SIZE,
+        help="Bytes; past it the answer is 413. 0: no limit, as is the default without `requests`.",
+    ),
     Option("max_response_body", SIZE, help="Bytes; past it the answer is 500. 0: no limit."),
     Option("memory", SIZE, help="Bytes of a body held in memory; the rest goes to a file."),
-    into=Buffering,
+    into=_buffering,
+    defaults=Buffering,
 )
 
 LOGGING = Section(
@@ -142,13 +144,14 @@ def _run(**values: Any) -> Run:
 
 
 RUN = Section(
-    Option("http_port", PORT, default=Run().http_port, help="Where HTTP is listened for."),
-    Option("https_port", PORT, default=Run().https_port, help="Where HTTPS is listened for."),
-    Option("metrics_port", PORT, default=None, help="Where metrics are served; none: nowhere."),
-    Option("bind_ips", ListOf(ADDRESS), default=(), help="Addresses to listen on; none: all."),
-    Option("debug", Boolean(), default=False, help="Log what helps to find a fault."),
+    Option("http_port", PORT, help="Where HTTP is listened for."),
+    Option("https_port", PORT, help="Where HTTPS is listened for."),
+    Option("metrics_port", PORT, help="Where metrics are served; none: nowhere."),
+    Option("bind_ips", ListOf(ADDRESS), help="Addresses to listen on; none: all."),
+    Option("debug", Boolean(), help="Log what helps to find a fault."),
     *(Option(name, Anything(), help="Ignored: for Docker only.") for name in _DOCKER_ONLY),
     into=_run,
+    defaults=Run,
 )
 
 SSL: Type[bool | CertificateSecrets] = OneOf(
@@ -157,7 +160,11 @@ SSL: Type[bool | CertificateSecrets] = OneOf(
 )
 
 PROXY = Section(
-    Option("host", CommaList(HOST), help="Whose requests are served; none: all that are left."),
+    Option(
+        "host",
+        CommaList(HOST),
+        help="Whose requests are served; none: those that no other service has.",
+    ),
     Option("hosts", ListOf(HOST), help="The same, as a list."),
     Option("app_port", PORT, help="The port of a server that has none of its own."),
     Option("ssl", SSL, help="Certificates: automatic, or two secrets."),
@@ -172,6 +179,7 @@ PROXY = Section(
     Option("logging", LOGGING, help="Which headers the access log shows."),
     Option("run", RUN, help="How the proxy listens."),
     into=ProxyOptions,
+    either=(("host", "hosts"), ("path_prefix", "path_prefixes")),
 )
 
 
@@ -210,7 +218,7 @@ _EAB = Section(
     into=ExternalAccount,
 )
 
-_ACME = Section(
+ACME = Section(
     Option("directory", URL, help="Where the CA's directory is."),
     Option("email", Text(), help="Whom the CA may write to."),
     Option("ca_file", Text(), help="PEM file of whom to trust as the CA's own server."),
@@ -239,7 +247,7 @@ _FOR_A_ROLE = (
 )
 
 _FOR_ALL = (
-    Option("acme", _ACME, help="Where automatic certificates come from."),
+    Option("acme", ACME, help="Where automatic certificates come from."),
     Option("access_log", Text(), help="The file of the access log; none: standard output."),
     Option(
         "workers",
@@ -264,7 +272,7 @@ class Top:
     """The keys of the file itself that kproxy reads, but for those with a module of their own."""
 
     service: str = ""
-    primary_role: str | None = None
+    primary_role: str = "web"
     deploy_timeout: float = 30.0
     drain_timeout: float = 30.0
     error_pages_path: str | None = None
@@ -311,14 +319,15 @@ TOP = Section(
         required=True,
         help="The application; every proxied service's name begins with it.",
     ),
-    Option("primary_role", Text(), default=None, help="The role that is proxied by default: web."),
-    Option("deploy_timeout", Seconds(above=0), default=30.0, help="Seconds to become healthy in."),
-    Option("drain_timeout", Seconds(minimum=0), default=30.0, help="Seconds to finish in."),
-    Option("error_pages_path", Text(), default=None, help="A folder with 404.html and the like."),
-    Option("secrets_path", Text(), default=".kamal/secrets", help="Where ssl's secrets are."),
-    Option("allow_empty_roles", Boolean(), default=False, help="Skip a role without hosts."),
+    Option("primary_role", Text(), help="The role that is proxied by default."),
+    Option("deploy_timeout", Seconds(above=0), help="Seconds that targets have to become healthy."),
+    Option("drain_timeout", Seconds(minimum=0), help="Seconds that requests have to finish."),
+    Option("error_pages_path", Text(), help="A folder with 404.html and the like."),
+    Option("secrets_path", Text(), help="Where ssl's secrets are."),
+    Option("allow_empty_roles", Boolean(), help="Skip a role without hosts."),
     *(Option(name, Anything()) for name in (*_READ_ELSEWHERE, *_KAMAL_ONLY)),
     into=_top,
+    defaults=Top,
 )
 
 ROLE = Section(

@@ -38,6 +38,8 @@ class Role:
     servers: tuple[Server, ...] = ()
     proxy: Node | None = None
     """What the role itself says under ``proxy``."""
+    complete: bool = True
+    """Whether all of its servers could be read."""
 
 
 def read_roles(document: Node, report: Report) -> tuple[Role, ...]:
@@ -46,7 +48,7 @@ def read_roles(document: Node, report: Report) -> tuple[Role, ...]:
     if servers is None:
         return ()
     if servers.tag == "seq":
-        return (Role("web", servers.position, read_servers(servers, report)),)
+        return (_role_of("web", servers.position, servers, None, report),)
     if servers.tag != "map":
         servers.report(
             report, f"should be a list of hosts or a map of roles, is {servers.describe()}"
@@ -124,7 +126,8 @@ def accessory_servers(
         else:
             hosts += role.servers
     tags = {node.text for node in names["tag"]}
-    hosts += (each for role in roles for each in role.servers if tags.intersection(each.tags))
+    if tags:
+        hosts += (each for role in roles for each in role.servers if tags.intersection(each.tags))
     return tuple(dict.fromkeys(hosts))
 
 
@@ -132,13 +135,19 @@ def _role(name: str, position: Position, node: Node, report: Report) -> Role:
     if node.is_null:
         return Role(name, position)
     if node.tag == "seq":
-        return Role(name, position, read_servers(node, report))
+        return _role_of(name, position, node, None, report)
     # The keys that are known are still worth reading, for what may be wrong in them.
     with suppress(Rejected):
         ROLE.read(node, report)
-    hosts = node.get("hosts")
+    return _role_of(name, position, node.get("hosts"), node.get("proxy"), report)
+
+
+def _role_of(
+    name: str, position: Position, hosts: Node | None, proxy: Node | None, report: Report
+) -> Role:
+    before = len(report)
     servers = () if hosts is None else read_servers(hosts, report)
-    return Role(name, position, servers, node.get("proxy"))
+    return Role(name, position, servers, proxy, len(report) == before)
 
 
 def _server(node: Node, report: Report) -> Server:

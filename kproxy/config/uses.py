@@ -39,7 +39,7 @@ def read_use(
     """
     entries = list(node.items())
     if node.tag == "str":
-        name, options = node.text, node.empty()
+        name, options = node.text, Node(node.empty().raw, (*node.path, node.text))
     elif node.tag == "map" and len(entries) == 1:
         name, options = entries[0]
         if options.is_null:

@@ -232,7 +232,13 @@ class OneOf(Type[Any]):
         return chosen.read(node, report)
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that a word was most likely meant to be."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return near[0] if near else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean "hosts"?`` if a known word is near, else nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    near = nearest(word, known)
+    return f'; did you mean "{near}"?' if near else ""

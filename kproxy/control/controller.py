@@ -46,6 +46,8 @@ class Controller:
         self._serving: dict[str, Checks] = {}
         self._deploying: dict[str, Deployment] = {}
         self._late: dict[str, IDelayedCall] = {}
+        self._states: dict[str, ServiceState] = {}
+        self._soon: IDelayedCall | None = None
 
     def boot(self, services: Sequence[Service]) -> None:
         """Serve these from now on, each as soon as one of its targets is healthy.
@@ -53,7 +55,9 @@ class Controller:
         @raise kproxy.tree.WrapperFailed: a wrapper does not take its options.
         """
         for service in services:
-            self._serving[service.name] = Checks(service, self._clock, self._ask, self.publish)
+            self._serving[service.name] = Checks(
+                service, self._clock, self._ask, self._publish_soon
+            )
         self.publish()
         for service in services:
             self._serving[service.name].start()
@@ -74,13 +78,32 @@ class Controller:
 
     def snapshot(self) -> Snapshot:
         """What is served now."""
-        return Snapshot(
-            tuple(ServiceState(checks.service, checks.healthy()) for checks in self._serving.values())
-        )
+        states = {}
+        for name, checks in self._serving.items():
+            old = self._states.get(name)
+            healthy = checks.healthy()
+            if old is not None and old.service is checks.service and old.healthy == healthy:
+                states[name] = old
+            else:
+                states[name] = ServiceState(checks.service, healthy)
+        self._states = states
+        return Snapshot(tuple(states.values()))
 
     def publish(self) -> None:
         """Let the data plane serve what is served now."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         self._data_plane.apply(self.snapshot())
+
+    def _publish_soon(self) -> None:
+        """The health of a target has changed; whatever else changes at the same time goes along."""
+        if self._soon is None:
+            self._soon = self._clock.callLater(0, self._publish_now)
+
+    def _publish_now(self) -> None:
+        self._soon = None
+        self.publish()
 
     def reload(self, configuration: Configuration) -> Deferred[None]:
         """Deploy what differs from what is served; what does not is not touched.
@@ -119,7 +142,7 @@ class Controller:
         self._deploying.pop(service.name, None)
         old = self._serving.get(service.name)
         self._serving[service.name] = checks
-        checks.follow(self.publish)
+        checks.follow(self._publish_soon)
         try:
             self.publish()
         except Exception as error:
@@ -168,6 +191,9 @@ class Controller:
             deployment.fail("the proxy is stopping")
         for checks in self._serving.values():
             checks.stop()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
 
 
 def _done() -> Deferred[None]:

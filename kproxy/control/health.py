@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -16,28 +16,6 @@ Ask = Callable[[Target, Healthcheck], "Deferred[int]"]
 """Fires with the status that a target answers its health check with, or fails."""
 
 _log = Logger()
-
-
-def http_asker(reactor: Any) -> Ask:
-    """Asks over HTTP, with a connection of its own each time and no redirects followed."""
-    from twisted.web.client import Agent, readBody  # noqa: PLC0415 - slow to import
-    from twisted.web.http_headers import Headers  # noqa: PLC0415
-
-    def ask(target: Target, check: Healthcheck) -> Deferred[int]:
-        agent = Agent(reactor, connectTimeout=check.timeout)
-        address = str(Target(target.host, check.port or target.port))
-        headers = Headers({b"User-Agent": [b"kproxy"], b"Host": [(check.host or address).encode()]})
-        asked: Deferred[Any] = agent.request(
-            b"GET", f"http://{address}{check.path}".encode(), headers
-        )
-
-        def read(response: Any) -> Deferred[int]:
-            body: Deferred[Any] = readBody(response)
-            return body.addCallback(lambda _: response.code)  # type: ignore[no-any-return]
-
-        return asked.addCallback(read).addTimeout(check.timeout, reactor)
-
-    return ask
 
 
 def traced(ask: Ask, trace: Callable[..., object]) -> Ask:
@@ -94,7 +72,7 @@ class HealthCheck:
         self._timer = None
         began = self._clock.seconds()
         self.attempts += 1
-        self._asking = asking = self._ask(self.target, self.options)
+        self._asking = asking = maybeDeferred(self._ask, self.target, self.options)
         asking.addCallbacks(self._answered, self._failed)
         asking.addBoth(self._next, began)
 
@@ -113,7 +91,7 @@ class HealthCheck:
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError) and self._stopped:
             return
-        self._result(failure.getErrorMessage() or failure.type.__name__)
+        self._result(failure.getErrorMessage() or type(failure.value).__name__)
 
     def _result(self, why_not: str) -> None:
         if self._stopped:

@@ -53,7 +53,11 @@ class BodySource(Protocol):
 
 @implementer(IBody)
 class ReceivedBody:
-    """The body of a request while it arrives at a connection, which feeds it here."""
+    """The body of a request while it arrives at a connection, which feeds it here.
+
+    @ivar complete: all of it has arrived.
+    @ivar started: somebody wants it.
+    """
 
     __slots__ = (
         "_decoder",
@@ -61,12 +65,12 @@ class ReceivedBody:
         "_paused",
         "_receiver",
         "_source",
-        "_started",
         "_trailers",
         "_waiting",
         "complete",
         "expects_continue",
         "length",
+        "started",
     )
     replayable = False
 
@@ -79,7 +83,7 @@ class ReceivedBody:
         self._decoder = ChunkedDecoder() if chunked else None
         self._left = length
         self._receiver: IBodyReceiver | None = None
-        self._started = False
+        self.started = False
         self._paused = True
         self._waiting: list[bytes] = []
         self._trailers: Pairs = []
@@ -131,9 +135,9 @@ class ReceivedBody:
             receiver.body_lost(reason)
 
     def start(self, receiver: IBodyReceiver) -> None:
-        if self._started:
+        if self.started:
             raise RuntimeError("a body that was not buffered can be taken only once")
-        self._started = True
+        self.started = True
         self._receiver = receiver
         if self.expects_continue:
             self.expects_continue = False
@@ -144,6 +148,8 @@ class ReceivedBody:
         self._paused = True
 
     def resume(self) -> None:
+        if self._receiver is None:
+            return  # it has all, or was stopped by somebody that the caller does not know
         self._paused = False
         self._deliver()
         if not self.complete and not self._paused:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kproxy.http.headers import FIELD_VALUE, BadField, Pairs, parse_field
+import re
+
+from kproxy.http.headers import BadField, Pairs, parse_field
+from kproxy.http.heads import HOP_BY_HOP, MAX_FIELDS
 
 MAX_LINE = 4096
 """The longest line of a chunk's size and its extensions."""
@@ -10,6 +13,15 @@ MAX_TRAILERS = 8192
 MAX_EXTENSIONS = 64 * 1024
 """Bytes of extensions over a whole body: they carry nothing, and cost work."""
 
+_DROPPED = HOP_BY_HOP | {b"connection", b"content-length", b"host"}
+"""Fields that frame or route a message are not trailers (RFC 9110 section 6.5.1): a recipient that
+took them for headers would see another message than the one that was sent."""
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+_EXTENSIONS = re.compile(
+    rb"(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)+" % (_TOKEN, _TOKEN, _QUOTED)
+)
 _HEX = b"0123456789abcdefABCDEF"
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -26,13 +38,25 @@ class ChunkedDecoder:
     @ivar unused: the bytes that follow the body; complete when finished.
     """
 
-    __slots__ = ("_buffer", "_extensions", "_in_trailers", "_left", "finished", "trailers", "unused")
+    __slots__ = (
+        "_buffer",
+        "_extensions",
+        "_in_trailers",
+        "_left",
+        "_trailer_bytes",
+        "_trailer_lines",
+        "finished",
+        "trailers",
+        "unused",
+    )
 
     def __init__(self) -> None:
         self._buffer = b""
         self._left = 0  # of the chunk's data and its CRLF
         self._extensions = 0
         self._in_trailers = False
+        self._trailer_bytes = 0
+        self._trailer_lines = 0
         self.finished = False
         self.trailers: Pairs = []
         self.unused = b""
@@ -95,11 +119,11 @@ class ChunkedDecoder:
         return line_end + 2
 
     def _size(self, line: bytes) -> None:
-        size, semicolon, extension = line.partition(b";")
-        if semicolon:
-            size = size.rstrip(b" \t")
-            self._extensions += len(extension)
-            if self._extensions > MAX_EXTENSIONS or extension.translate(None, FIELD_VALUE):
+        size = line
+        if b";" in line:
+            size = line.partition(b";")[0].rstrip(b" \t")
+            self._extensions += len(line) - len(size)
+            if self._extensions > MAX_EXTENSIONS or not _EXTENSIONS.fullmatch(line, len(size)):
                 raise BadChunk("a chunk extension is not one")
         if not size or len(size) > 15 or size.translate(None, _HEX):
             raise BadChunk("a chunk size is not a hexadecimal number")
@@ -114,12 +138,15 @@ class ChunkedDecoder:
             self.finished = True
             return
         try:
-            _, (text, value) = parse_field(line)
+            name, (text, value) = parse_field(line)
         except BadField as error:
             raise BadChunk(f"trailers: {error}") from None
-        self.trailers.append((text[: -len(value) - 2] if value else text[:-2], value))
-        if sum(len(n) + len(v) for n, v in self.trailers) > MAX_TRAILERS or len(self.trailers) > 100:
+        self._trailer_bytes += len(line)
+        self._trailer_lines += 1
+        if self._trailer_bytes > MAX_TRAILERS or self._trailer_lines > MAX_FIELDS:
             raise BadChunk("the trailers are too many")
+        if name not in _DROPPED:
+            self.trailers.append((text[: -len(value) - 2] if value else text[:-2], value))
 
 
 def encode_chunk(data: bytes) -> list[bytes]:

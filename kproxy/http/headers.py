@@ -11,13 +11,15 @@ One entry of the mapping is ``name in lower case -> Field``, and a `Field` is a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, AnyStr, TypeVar, overload
 
 from twisted.web.http_headers import Headers
 
 Field = tuple[bytes, ...]
 Pairs = list[tuple[bytes, bytes]]
 _T = TypeVar("_T")
+_new = object.__new__
+_BREAKS = b"\r\n\0"
 
 TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 """Octets of a token, RFC 9110 section 5.6.2."""
@@ -64,32 +66,36 @@ class FieldCache(dict[bytes, tuple[bytes, Field]]):
         return entry
 
 
-class _Names(dict["bytes | str", tuple[bytes, bytes]]):
-    """Spelling of a name -> (lower case, ``Title-Case: ``), for names that code uses."""
+_MOST_NAMES = 1024
+_names: dict[bytes | str, tuple[bytes, bytes]] = {}
+"""Spelling of a name -> (lower case, ``Title-Case: ``), for names that code uses. A plain dict, and
+the one piece of module state: it holds nothing but what `_name` would work out again."""
 
-    MOST_NAMES = 1024
 
-    def __missing__(self, name: bytes | str) -> tuple[bytes, bytes]:
+def _name(name: bytes | str) -> tuple[bytes, bytes]:
+    entry = _names.get(name)
+    if entry is None:
         raw = name.encode("iso-8859-1") if isinstance(name, str) else bytes(name)
         if not raw or raw.translate(None, TOKEN):
             raise BadField(f"{name!r} is not a header name")
         title = b"-".join([part.capitalize() for part in raw.split(b"-")])
         entry = (raw.lower(), title + b": ")
-        if len(self) >= self.MOST_NAMES:
-            self.clear()
-        self[name] = entry
-        return entry
-
-
-_names = _Names()
+        if len(_names) >= _MOST_NAMES:
+            _names.clear()
+        _names[name] = entry
+    return entry
 
 
 def _clean(value: bytes | str) -> bytes:
     """A value as it may go on the wire: a line break would begin another header."""
     raw = value.encode("utf-8") if isinstance(value, str) else value
-    if b"\n" in raw or b"\r" in raw or b"\0" in raw:
-        return b" ".join(raw.replace(b"\0", b" ").splitlines())
-    return raw
+    if len(raw.translate(None, _BREAKS)) == len(raw):
+        return raw
+    return b" ".join(raw.replace(b"\0", b" ").splitlines())
+
+
+def _by_name(headers: Headers) -> dict[bytes, list[bytes]]:
+    return {name.lower(): list(values) for name, values in headers.getAllRawHeaders()}
 
 
 class FieldMap(Headers):
@@ -100,12 +106,20 @@ class FieldMap(Headers):
 
     __slots__ = ("fields",)
 
-    def __init__(
-        self, rawHeaders: Mapping[Any, Sequence[Any]] | None = None, *, fields: Any = None
-    ) -> None:
-        self.fields: dict[bytes, Field] = {} if fields is None else fields
-        for name, values in (rawHeaders or {}).items():
-            self.setRawHeaders(name, values)
+    fields: dict[bytes, Field]
+
+    def __init__(self, rawHeaders: Mapping[Any, Sequence[Any]] | None = None) -> None:
+        self.fields = {}
+        if rawHeaders:
+            for name, values in rawHeaders.items():
+                self.setRawHeaders(name, values)
+
+    @classmethod
+    def of(cls, fields: dict[bytes, Field]) -> FieldMap:
+        """Headers over these fields, which are taken over."""
+        self = _new(cls)
+        self.fields = fields
+        return self
 
     def first(self, key: bytes) -> bytes | None:
         """The first value of a field by its lower-case name, or None. The quick way to look."""
@@ -134,23 +148,26 @@ class FieldMap(Headers):
         return {key: list(field[1:]) for key, field in self.fields.items()}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Headers) and self._rawHeaders == other._rawHeaders
+        return isinstance(other, Headers) and _by_name(self) == _by_name(other)
 
     __hash__ = None  # type: ignore[assignment]
 
     def copy(self) -> FieldMap:
-        return FieldMap(fields=self.fields.copy())
+        return FieldMap.of(self.fields.copy())
 
     def hasHeader(self, name: bytes | str) -> bool:
-        return _names[name][0] in self.fields
+        entry = _names.get(name) or _name(name)
+        return entry[0] in self.fields
 
     def removeHeader(self, name: bytes | str) -> None:
-        self.fields.pop(_names[name][0], None)
+        self.fields.pop(_name(name)[0], None)
 
     def setRawHeaders(self, name: bytes | str, values: Sequence[bytes | str]) -> None:
-        key, prefix = _names[name]
+        key, prefix = _names.get(name) or _name(name)
         if len(values) == 1:
-            value = _clean(values[0])
+            value = values[0]
+            if value.__class__ is not bytes or value.translate(None, _BREAKS) is not value:
+                value = _clean(value)
             self.fields[key] = (prefix + value, value)
             return
         clean = [_clean(value) for value in values]
@@ -160,20 +177,17 @@ class FieldMap(Headers):
             self.fields.pop(key, None)
 
     def addRawHeader(self, name: bytes | str, value: bytes | str) -> None:
-        key, prefix = _names[name]
+        key, prefix = _name(name)
         clean = _clean(value)
         self._add(key, prefix + clean, clean)
 
     @overload
-    def getRawHeaders(self, name: bytes) -> Sequence[bytes] | None: ...
+    def getRawHeaders(self, name: AnyStr) -> Sequence[AnyStr] | None: ...
     @overload
-    def getRawHeaders(self, name: str) -> Sequence[str] | None: ...
-    @overload
-    def getRawHeaders(self, name: bytes, default: _T) -> Sequence[bytes] | _T: ...
-    @overload
-    def getRawHeaders(self, name: str, default: _T) -> Sequence[str] | _T: ...
+    def getRawHeaders(self, name: AnyStr, default: _T) -> Sequence[AnyStr] | _T: ...
     def getRawHeaders(self, name: bytes | str, default: Any = None) -> Any:
-        field = self.fields.get(_names[name][0])
+        entry = _names.get(name) or _name(name)
+        field = self.fields.get(entry[0])
         if field is None:
             return default
         if isinstance(name, str):
@@ -182,5 +196,4 @@ class FieldMap(Headers):
 
     def getAllRawHeaders(self) -> Iterator[tuple[bytes, Sequence[bytes]]]:
         for key, field in self.fields.items():
-            yield _names[key][1][:-2], field[1:]
-
+            yield _name(key)[1][:-2], field[1:]

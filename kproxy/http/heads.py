@@ -12,9 +12,10 @@ The rules that keep it right:
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
-from kproxy.http.headers import TOKEN, BadField, Field, FieldCache, FieldMap
+from kproxy.http.headers import FIELD_VALUE, TOKEN, BadField, Field, FieldCache, FieldMap
 
 MAX_REQUEST_LINE: Final = 8 * 1024
 MAX_HEAD: Final = 64 * 1024
@@ -45,11 +46,13 @@ _NEVER_NOMINATED: Final = frozenset(
 """End-to-end fields that a client can't have removed by naming them in Connection: the target would
 see another request than the one that was sent."""
 
-_TARGET: Final = bytes([*range(0x21, 0x23), *range(0x24, 0x7F), *range(0x80, 0x100)])
-"""Octets of a request target: no space, no control, no ``#``. Octets over 0x7F are not of the RFC's
-grammar, but curl sends a path as it was typed, and no server takes them for a delimiter."""
+_NOT_IN_TARGET: Final = bytes([*range(0x21), 0x23, 0x7F])
+"""Octets that a request target does not hold: space, controls, ``#``. Octets over 0x7F are not of the
+RFC's grammar, but curl sends a path as it was typed, and no server takes them for a delimiter."""
 
-_REG_NAME: Final = TOKEN + b"(),;="
+_REG_NAME: Final = TOKEN.translate(None, b"#^`|") + b"(),;="
+"""RFC 3986 section 3.2.2: unreserved, escapes, sub-delims."""
+_VERSION: Final = re.compile(rb"HTTP/[02-9]\.[0-9]")
 _VERSIONS: Final = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 _METHODS: Final = frozenset(
     (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT")
@@ -216,7 +219,7 @@ class HeadParser:
         minor = _VERSIONS.get(version)
         if minor is None:
             raise _bad_version(version)
-        if target.translate(None, _TARGET):
+        if target.translate(None, _NOT_IN_TARGET) is not target:
             raise BadHead("the request target holds a character that it may not")
         fields = self._fields(lines)
         host = self._host(fields, minor)
@@ -225,7 +228,9 @@ class HeadParser:
         length = None
         if b"content-length" in fields or b"transfer-encoding" in fields:
             length = _framing(fields, version)
-        keep_alive, upgrade = _connection(fields, minor == 1)
+        keep_alive, upgrade = minor == 1, b""
+        if b"connection" in fields or not HOP_BY_HOP.isdisjoint(fields):
+            keep_alive, upgrade = _connection(fields, keep_alive)
         expects_continue = False
         if b"expect" in fields:
             expects_continue = _expectation(fields, minor)
@@ -233,7 +238,7 @@ class HeadParser:
             method,
             target,
             version,
-            FieldMap(fields=fields),
+            FieldMap.of(fields),
             host,
             length or 0,
             keep_alive,
@@ -251,7 +256,8 @@ class HeadParser:
         if len(field) > 2:
             raise BadHead("several Hosts")
         host = field[1]
-        self._check_host(host)
+        if host not in self._hosts:
+            self._check_host(host)
         return host
 
     def _other_form(
@@ -275,6 +281,8 @@ class HeadParser:
         self._check_host(host)
         fields[b"host"] = (b"Host: " + host, host)
         path = rest[end:]
+        if not path and method == b"OPTIONS":
+            return b"*", host
         return (path if path.startswith(b"/") else b"/" + path), host
 
     def response(self, head: bytes, method: bytes) -> ResponseHead:
@@ -290,12 +298,16 @@ class HeadParser:
         version, code, reason = status
         fields = self._fields(lines)
         length = _framing(fields, version)
-        keep_alive, upgrade = _connection(fields, version == b"HTTP/1.1")
+        keep_alive, upgrade = version == b"HTTP/1.1", b""
+        if b"connection" in fields or not HOP_BY_HOP.isdisjoint(fields):
+            keep_alive, upgrade = _connection(fields, keep_alive)
         if code < 200 or code == 204 or code == 304 or method == b"HEAD":
             length = 0
+            if code < 200:
+                fields.pop(b"content-length", None)  # it frames nothing, but might for a client
         elif length is None:
             length = UNTIL_CLOSE
-        return ResponseHead(code, reason, FieldMap(fields=fields), length, keep_alive, upgrade)
+        return ResponseHead(code, reason, FieldMap.of(fields), length, keep_alive, upgrade)
 
     def _status(self, line: bytes) -> tuple[bytes, int, bytes]:
         version, _, rest = line.partition(b" ")
@@ -305,9 +317,7 @@ class HeadParser:
             or len(digits) != 3
             or not digits.isdigit()
             or not 100 <= int(digits) <= 599
-            or b"\r" in reason
-            or b"\n" in reason
-            or b"\0" in reason
+            or reason.translate(None, FIELD_VALUE)
         ):
             raise BadHead("the status line is not one")
         status = (version, int(digits), reason)
@@ -319,9 +329,8 @@ class HeadParser:
 
 
 def _bad_version(version: bytes) -> BadHead:
-    if version[:5] == b"HTTP/" and len(version) == 8 and version[5:6].isdigit():
-        if version[6:7] == b"." and version[7:8].isdigit() and version[5:6] != b"1":
-            return BadHead("an HTTP version that is not served", 505)
+    if _VERSION.fullmatch(version):
+        return BadHead("an HTTP version that is not served", 505)
     return BadHead("the request line does not end in an HTTP version")
 
 

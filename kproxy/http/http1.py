@@ -18,32 +18,37 @@ It is a protocol in asyncio's shape, since the fastest transports (uvloop's) are
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES
 from twisted.web.server import NOT_DONE_YET
 
-from kproxy.errors import answer_error
+from kproxy.errors import REASONS, answer_error
 from kproxy.http.bodies import BodyLost, ReceivedBody
 from kproxy.http.chunked import BadChunk, encode_chunk, encode_last_chunk
+from kproxy.http.files import FileSender
 from kproxy.http.headers import FieldMap, Pairs
 from kproxy.http.heads import MAX_HEAD, BadHead, RequestHead, refuse_early
 from kproxy.http.request import Request, client_left
 from kproxy.http.tunnel import tie
+from kproxy.network import reset_when_closed
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from kproxy.http.site import Site
+    from kproxy.threads import InThread
 
 MAX_AHEAD = 64 * 1024
 """Bytes of pipelined requests that wait here; more wait in the kernel."""
 SMALL_WRITE = 16 * 1024
 """Up to here, joining a head and a body costs less than passing two buffers."""
 
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 _log = Logger()
 
 
@@ -74,8 +79,8 @@ class HTTP1Connection(asyncio.Protocol):
         "_no_body",
         "_producer",
         "_reading",
-        "_request",
         "_rendering",
+        "_request",
         "_unsent",
         "_write_paused",
         "secure",
@@ -149,6 +154,8 @@ class HTTP1Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._write_paused = False
         self.site.stalled_writes.remove(self)
+        if self._closing and not self.transport.is_closing():
+            self.site.lingering.add(self)
         if self._producer is not None:
             self._producer.resumeProducing()
 
@@ -159,13 +166,15 @@ class HTTP1Connection(asyncio.Protocol):
         if self._ahead:
             self._refuse(BadHead("the headers did not come in time", 408))
         else:
-            self._closing = True
-            self.transport.close()
+            self._close(linger=False)
 
     def body_overdue(self) -> None:
         """The body of the request has stopped moving."""
         request = self._request
         if request is None or self._body is None or self._body.complete or not self._reading:
+            return
+        if not self._body.started:
+            self.site.stalled_reads.add(self)  # nobody has asked for it yet
             return
         self._body.lose(BodyLost("the request's body stopped coming"))
         if self._request is request and not request.finished:
@@ -219,7 +228,12 @@ class HTTP1Connection(asyncio.Protocol):
 
     def _request_head(self, data: bytes, end: int) -> None:
         site = self.site
-        start = 2 if data[:2] == b"\r\n" else 0
+        start = 0
+        if data[:2] == b"\r\n":
+            start = _EMPTY_LINES.match(data).end()  # type: ignore[union-attr]
+            if start > end:
+                self._ahead = data[start:]
+                return
         try:
             if end > MAX_HEAD:
                 raise refuse_early(data[:end]) or BadHead("the headers are too long", 431)
@@ -234,12 +248,16 @@ class HTTP1Connection(asyncio.Protocol):
         if head.length:
             self._body = body = ReceivedBody(self, head.length, head.expects_continue)
             request.body = body
-            request.body_pending = True
-            site.stalled_reads.add(self)
             if end < len(data):
-                self._feed_body(data[end:])
-                if self._request is None:
+                try:
+                    unused = body.feed(data[end:])
+                except BadChunk as error:
+                    self._body = None
+                    self._refuse(BadHead(str(error)))
                     return
+                self._fed(body, unused)
+            else:
+                site.stalled_reads.add(self)
         elif end < len(data):
             self._ahead = data[end:]
         self._render(site.resource, request)
@@ -248,8 +266,12 @@ class HTTP1Connection(asyncio.Protocol):
         try:
             result = resource.render(request)
             if result is not NOT_DONE_YET:
+                if not isinstance(result, bytes):
+                    raise TypeError(f"{resource!r} returned {type(result).__name__}, not bytes")
                 if request.method == b"HEAD":
-                    request.responseHeaders.setRawHeaders(b"content-length", [b"%d" % len(result)])
+                    if result:
+                        length = [b"%d" % len(result)]
+                        request.responseHeaders.setRawHeaders(b"content-length", length)
                     result = b""
                 elif not request.startedWriting:
                     request.responseHeaders.setRawHeaders(b"content-length", [b"%d" % len(result)])
@@ -286,10 +308,11 @@ class HTTP1Connection(asyncio.Protocol):
             if self._request is request and request is not None and not request.finished:
                 answer_error(request, 400)
             return
+        self._fed(body, unused)
+
+    def _fed(self, body: ReceivedBody, unused: bytes) -> None:
         if body.complete:
             self.site.stalled_reads.remove(self)
-            if self._request is not None:
-                self._request.body_pending = False
         else:
             self.site.stalled_reads.add(self)
         if unused:
@@ -327,7 +350,7 @@ class HTTP1Connection(asyncio.Protocol):
         fields = request.responseHeaders.fields
         if b"connection" in fields and b"close" in fields.pop(b"connection")[1].lower():
             self._keep_alive = False
-        if self._body is not None and not self._body.complete and not self._body._started:
+        if self._body is not None and not self._body.complete and not self._body.started:
             self._keep_alive = False
         self._chunked = False
         self._left = None
@@ -381,6 +404,21 @@ class HTTP1Connection(asyncio.Protocol):
         else:
             self.transport.write(data)
 
+    def send_file(
+        self, file: Any, length: int, in_thread: InThread, done: Callable[[], object]
+    ) -> bool:
+        """Let the kernel send a body from a file, where there is a socket to send it to."""
+        if self._left != length or self.transport.get_extra_info("socket") is None:
+            return False
+        head, self._head = self._head, b""
+        if head:
+            self.transport.write(head)
+        self._left = 0
+        self._request.sentLength += length  # type: ignore[union-attr]
+        self._producer = sender = FileSender(self.transport, file, length, in_thread, done)
+        sender.start()
+        return True
+
     def finish(self) -> None:
         request: Request = self._request  # type: ignore[assignment]
         if self._left:
@@ -395,8 +433,16 @@ class HTTP1Connection(asyncio.Protocol):
             self.transport.write(rest)
         self._request_done(request)
 
+    def flush(self) -> None:
+        """Send the head now, although nothing of the body has come yet."""
+        head, self._head = self._head, b""
+        if head:
+            self.transport.write(head)
+
     def stop(self) -> None:
-        self._producer = None
+        producer, self._producer = self._producer, None
+        if isinstance(producer, FileSender):
+            producer.stopProducing()  # its maker is this connection; others' makers stop them
 
     def register_producer(self, producer: Any) -> None:
         self._producer = producer
@@ -408,7 +454,7 @@ class HTTP1Connection(asyncio.Protocol):
 
     def inform(self, code: int, headers: Pairs) -> None:
         lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
-        self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (code, RESPONSES.get(code, b""), lines))
+        self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (code, REASONS.get(code, b""), lines))
 
     def switch_protocols(self, target: Any, early: bytes) -> bool:
         request: Request = self._request  # type: ignore[assignment]
@@ -426,6 +472,9 @@ class HTTP1Connection(asyncio.Protocol):
             request.ended(None)
 
         tie(self.transport, target, closed)
+        self.site.stalled_writes.remove(self)
+        if self._write_paused:
+            target.pause_reading()
         if ahead:
             target.write(bytes(ahead))
         return True
@@ -433,13 +482,26 @@ class HTTP1Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection now."""
         self._closing = True
+        request = self._request
+        if (
+            request is not None
+            and request.response_begun
+            and request.code != 101
+            and self._left is None
+            and not self._chunked
+        ):
+            # A body that ends with its connection would seem to be whole.
+            reset_when_closed(self.transport)
         self.transport.abort()
 
     def close_when_idle(self) -> None:
-        """Close once the request at hand, if there is one, has been answered."""
-        if self._request is None and not self._closing:
-            self._closing = True
+        """Close once the request at hand, if there is one, has been answered; an upgraded
+        connection, whose end nobody can foresee, at once."""
+        request = self._request
+        if request is not None and request.response_begun and request.code == 101:
             self.transport.close()
+        elif request is None and not self._closing:
+            self._close(linger=False)
 
     # The end of a request.
 
@@ -461,14 +523,20 @@ class HTTP1Connection(asyncio.Protocol):
             if self._ahead:
                 self._next_requests()
         else:
-            self._close(unread or bool(self._ahead) or "refusal" in request.notes)
+            self._close(linger=unread or bool(self._ahead) or "refusal" in request.notes)
 
     def _close(self, linger: bool) -> None:
+        """Close when all has been sent; a client that does not take it is cut off in the end."""
         self._closing = True
+        unsent = self.transport.get_write_buffer_size()
+        if unsent:
+            self._unsent = unsent
+            self.site.stalled_writes.add(self)
         if not linger:
             self.transport.close()
         elif not self.transport.is_closing():
-            self.site.lingering.add(self)
+            if not unsent:
+                self.site.lingering.add(self)
             self._read(True)
             self.transport.write_eof()
 

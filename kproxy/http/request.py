@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
-from urllib.parse import parse_qs, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet._producer_helpers import _PullToPush
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.http import RESPONSES
+from twisted.web.http import datetimeToString, parse_qs
 from zope.interface import implementer
 
+from kproxy.errors import REASONS
 from kproxy.http.bodies import NO_BODY
 from kproxy.http.headers import FieldMap, Pairs
 from kproxy.http.heads import RequestHead
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class lazy(Generic[T]):
+class lazy(Generic[T]):  # noqa: N801 - it is written like a decorator
     """An attribute that is made when it is first asked for, and is a plain one from then on."""
 
     def __init__(self, make: Callable[[Any], T]) -> None:
@@ -53,12 +54,16 @@ class Stream(Protocol):
     """
 
     secure: bool
-    client: IAddress
-    host: IAddress
     transport: Any
+
+    @property
+    def client(self) -> IAddress: ...
+    @property
+    def host(self) -> IAddress: ...
 
     def begin(self) -> None: ...
     def write(self, data: bytes) -> None: ...
+    def flush(self) -> None: ...
     def finish(self) -> None: ...
     def stop(self) -> None: ...
     def register_producer(self, producer: Any) -> None: ...
@@ -69,22 +74,25 @@ class Stream(Protocol):
 
 
 @implementer(IStreamingRequest)
-class Request(server.Request):  # type: ignore[misc]
+class Request(server.Request):
     """A request as it walks the tree of resources.
 
     @ivar query: what follows the ``?`` of the target, byte for byte; empty if there is none.
     """
 
     streams = True
+    channel: Any
+    requestHeaders: FieldMap
     code = 200
-    code_message = b"OK"
+    code_message: Any = b"OK"
     finished = 0
     startedWriting = 0
     sentLength = 0
-    body_pending = False
+    form_pending = True
     body: IBody = NO_BODY
     response_begun = False
     _disconnected = False
+    _replaced = False
     _parsePOSTFormSubmission = False
 
     def __init__(self, stream: Stream, site: Any, head: RequestHead) -> None:
@@ -116,6 +124,7 @@ class Request(server.Request):  # type: ignore[misc]
     cookies: lazy[list[bytes]] = lazy(lambda self: [])
     notifications: lazy[list[Deferred[None]]] = lazy(lambda self: [])
     prepath: lazy[list[bytes]] = lazy(lambda self: [])
+    sitepath: lazy[list[bytes]] = lazy(lambda self: [])
     postpath = lazy(lambda self: [unquote_to_bytes(s) for s in self.path[1:].split(b"/")])
     args = lazy(lambda self: parse_qs(self.query, True))
     transport = lazy(lambda self: self.channel.transport)
@@ -137,7 +146,7 @@ class Request(server.Request):  # type: ignore[misc]
         return self is other
 
     def getHeader(self, key: bytes | str) -> Any:
-        field = self.requestHeaders.fields.get(key)
+        field = self.requestHeaders.fields.get(key)  # type: ignore[arg-type]  # str: not there
         if field is not None:
             return field[-1]
         values = self.requestHeaders.getRawHeaders(key)
@@ -150,6 +159,8 @@ class Request(server.Request):  # type: ignore[misc]
 
     def write(self, data: bytes) -> None:
         if self.finished:
+            if self._replaced:
+                return
             raise RuntimeError("Request.write called on a request after Request.finish was called.")
         if self._disconnected or self._inFakeHead:
             return
@@ -159,10 +170,12 @@ class Request(server.Request):  # type: ignore[misc]
             self._sink.begin()
         if data:
             self._sink.write(data)
+        else:
+            self.channel.flush()
 
     def _complete_headers(self) -> None:
         if self.code_message is None:
-            self.code_message = RESPONSES.get(self.code, b"Unknown")
+            self.code_message = REASONS.get(self.code, b"Unknown")
         if self.defaultContentType is not None and self.code not in (204, 304):
             fields = self.responseHeaders.fields
             if b"content-type" not in fields and fields.get(b"content-length", b"  ")[1] != b"0":
@@ -177,24 +190,40 @@ class Request(server.Request):  # type: ignore[misc]
                 "use Request.notifyFinish to keep track of this."
             )
         if self.finished:
+            if self._replaced:
+                return
             raise RuntimeError("Request.finish called twice.")
-        if not self.startedWriting:
-            self.write(b"")
+        if not self.startedWriting and not self._inFakeHead:
+            self.startedWriting = 1
+            self._complete_headers()
+            self._sink.begin()
         self.finished = 1
         self._sink.finish()
 
     def setResponseCode(self, code: int, message: bytes | None = None) -> None:
         self.code = code
-        self.code_message = RESPONSES.get(code, b"Unknown") if message is None else message
+        self.code_message = REASONS.get(code, b"Unknown") if message is None else message
+
+    def setLastModified(self, when: float) -> Any:
+        result = super().setLastModified(when)  # type: ignore[no-untyped-call]
+        self.responseHeaders.setRawHeaders(b"last-modified", [datetimeToString(self.lastModified)])
+        return result
+
+    def setETag(self, etag: bytes) -> Any:
+        if etag:
+            self.responseHeaders.setRawHeaders(b"etag", [etag])
+        return super().setETag(etag)  # type: ignore[no-untyped-call]
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         if not streaming:
             producer = _PullToPush(producer, self)
             producer.startStreaming()
             self._pull = producer
+        self.producer = producer
         self._sink.register_producer(producer)
 
     def unregisterProducer(self) -> None:
+        self.producer = None
         pull = self.__dict__.pop("_pull", None)
         if pull is not None:
             pull.stopStreaming()
@@ -224,6 +253,7 @@ class Request(server.Request):  # type: ignore[misc]
         if self.startedWriting:
             self.startedWriting = 0
             self.finished = 0
+            self._replaced = True
             self._sink.stop()
             self._sink = self.channel
         self.__dict__.pop("responseHeaders", None)
@@ -252,9 +282,14 @@ class Request(server.Request):  # type: ignore[misc]
         """The response has been written, or (with a failure) will never be."""
         if failure is not None:
             self._disconnected = True
+            if self.producer is not None:
+                self.producer.stopProducing()
             self._sink.stop()
-        for callback in self._callbacks:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
             callback(self, failure)
+        # Filters and callbacks know the request, and it them; what is not a cycle needs no collector.
+        self._sink = self.channel
 
 
 def _fire_notifications(request: Request, failure: Failure | None) -> None:

@@ -28,7 +28,7 @@ class Limits:
     """To read an answer that was given before the request had been read."""
 
 
-class Site(server.Site):  # type: ignore[misc]
+class Site(server.Site):
     """Renders a tree of resources to HTTP/1 connections.
 
     @ivar resource: the tree; may be replaced at any time, requests already under way keep theirs.
@@ -43,7 +43,7 @@ class Site(server.Site):  # type: ignore[misc]
         clock: IReactorTime,
         limits: Limits | None = None,
     ) -> None:
-        super().__init__(resource, reactor=clock)
+        super().__init__(resource, reactor=clock)  # type: ignore[no-untyped-call]
         limits = limits or Limits()
         self.refusals = refusals
         self.heads = HeadParser()

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.plugin import IPlugin, pluginPackagePaths
 from zope.interface import implementer
 
-from kproxy.config.schema import Rejected, Section
+from kproxy.config.schema import Rejected, Section, imported
 from kproxy.interfaces import IWrapperPlugin
 
 if TYPE_CHECKING:
@@ -72,13 +72,15 @@ class WrapperPlugin:
     def validate(self, node: Any, report: Any) -> object:
         """See `IWrapperPlugin.validate`. A factory that can't be imported is a problem as well."""
         try:
+            self.resolve()
+            _ = self.options.into
+        except Exception as error:
+            node.report(report, f"the wrapper {self.name} can't be imported: {_sentence(error)}")
+            return None
+        try:
             options: object = self.options.read(node, report)
         except Rejected:
             return None
-        try:
-            self.resolve()
-        except Exception as error:
-            node.report(report, f"the wrapper {self.name} can't be imported: {_sentence(error)}")
         return options
 
     def wrap(self, resource: IResource, options: object) -> IResource:
@@ -93,8 +95,7 @@ class WrapperPlugin:
         """
         if not isinstance(self.factory, str):
             return self.factory
-        module, _, name = self.factory.rpartition(".")
-        found: Callable[[Any, Any], Any] = getattr(importlib.import_module(module), name)
+        found: Callable[[Any, Any], Any] = imported(self.factory)
         return found
 
 

@@ -2,58 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kproxy.config.schema import Boolean, Choice, Integer, ListOf, Option, Seconds, Section, Text
+from kproxy.config.sections import EXACT_HOST, HEADER, PREFIX, SIZE
 from kproxy.plugins import WrapperPlugin
 
 _BODY = (
-    Option("memory", Integer(minimum=0), help="Bytes held in memory; the rest goes to a file."),
-    Option("max_body", Integer(minimum=0), help="Bytes that a body may have; 0: no limit."),
+    Option("memory", SIZE, help="Bytes held in memory; the rest goes to a file."),
+    Option("max_body", SIZE, help="Bytes that a body may have; 0: no limit."),
 )
-
-
-def _of(module: str, name: str = "Options") -> Any:
-    """The options of a wrapper, imported when they are first made: listing plug-ins stays cheap."""
-
-    def make(**values: Any) -> Any:
-        from importlib import import_module  # noqa: PLC0415
-
-        return getattr(import_module(f"kproxy.wrappers.{module}"), name)(**values)
-
-    return make
 
 
 request_id = WrapperPlugin(
     "request-id",
     "Sets X-Request-ID to a new UUID where the request has none.",
     "kproxy.wrappers.request_id.RequestID",
-    Section(into=_of("request_id")),
+    Section(into="kproxy.wrappers.request_id.Options"),
 )
 request_start = WrapperPlugin(
     "request-start",
     "Sets X-Request-Start to the time of arrival where the request has none.",
     "kproxy.wrappers.request_start.RequestStart",
-    Section(into=_of("request_start")),
+    Section(into="kproxy.wrappers.request_start.Options"),
 )
 access_log = WrapperPlugin(
     "access-log",
     "Writes one JSON object a line for every request, to standard output.",
     "kproxy.wrappers.access_log.AccessLog",
-    Section(into=_of("access_log")),
+    Section(into="kproxy.wrappers.access_log.Options"),
 )
 error_pages = WrapperPlugin(
     "error-pages",
     "Makes the HTML pages for the answers that the proxy gives itself.",
     "kproxy.wrappers.error_pages.ErrorPages",
-    Section(Option("path", Text(), help="A folder of CODE.html."), into=_of("error_pages", "at")),
+    Section(
+        Option("path", Text(), help="A folder of CODE.html."), into="kproxy.wrappers.error_pages.at"
+    ),
 )
 canonical_host = WrapperPlugin(
     "canonical-host",
     "Redirects to one host name what was asked for by another.",
     "kproxy.wrappers.canonical_host.CanonicalHost",
     Section(
-        Option("host", Text(), required=True, help="The name to use."), into=_of("canonical_host")
+        Option("host", EXACT_HOST, required=True, help="The name to use."),
+        into="kproxy.wrappers.canonical_host.Options",
     ),
 )
 ssl_redirect = WrapperPlugin(
@@ -69,7 +60,7 @@ gate = WrapperPlugin(
         Option("state", Choice("running", "paused", "stopped"), help="What it does."),
         Option("message", Text(), help="What visitors of a stopped service read."),
         Option("max_pause", Seconds(above=0), help="How long a request is held."),
-        into=_of("gate"),
+        into="kproxy.wrappers.gate.Options",
     ),
 )
 path_prefix = WrapperPlugin(
@@ -77,8 +68,8 @@ path_prefix = WrapperPlugin(
     "Strips the path prefix that the request came by.",
     "kproxy.wrappers.path_prefix.PathPrefix",
     Section(
-        Option("path_prefixes", ListOf(Text()), required=True, help="The prefixes to strip."),
-        into=_of("path_prefix"),
+        Option("path_prefixes", ListOf(PREFIX), required=True, help="The prefixes to strip."),
+        into="kproxy.wrappers.path_prefix.Options",
     ),
 )
 forward_headers = WrapperPlugin(
@@ -87,15 +78,15 @@ forward_headers = WrapperPlugin(
     "kproxy.wrappers.forward_headers.ForwardHeaders",
     Section(
         Option("forward", Boolean(), help="Whether to trust what came with the request."),
-        Option("client_ip_header", Text(), help="A header that replaces X-Forwarded-For."),
-        into=_of("forward_headers"),
+        Option("client_ip_header", HEADER, help="A header that replaces X-Forwarded-For."),
+        into="kproxy.wrappers.forward_headers.Options",
     ),
 )
 request_buffer = WrapperPlugin(
     "request-buffer",
     "Collects request bodies before they are passed on.",
     "kproxy.wrappers.request_buffer.RequestBuffer",
-    Section(*_BODY, into=_of("request_buffer")),
+    Section(*_BODY, into="kproxy.wrappers.request_buffer.Options"),
 )
 request_limit = WrapperPlugin(
     "request-limit",
@@ -103,12 +94,12 @@ request_limit = WrapperPlugin(
     "kproxy.wrappers.request_limit.RequestLimit",
     Section(
         Option("max_body", Integer(minimum=1), required=True, help="Bytes that a body may have."),
-        into=_of("request_limit"),
+        into="kproxy.wrappers.request_limit.Options",
     ),
 )
 response_buffer = WrapperPlugin(
     "response-buffer",
     "Collects responses before they are passed on, except event streams.",
     "kproxy.wrappers.response_buffer.ResponseBuffer",
-    Section(*_BODY, into=_of("response_buffer")),
+    Section(*_BODY, into="kproxy.wrappers.response_buffer.Options"),
 )

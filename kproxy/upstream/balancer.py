@@ -29,6 +29,8 @@ class Balancer:
         @return: None if there is no other.
         """
         pools = self._pools
+        if len(pools) == 1 and not but:
+            return pools[0]
         for _ in pools:
             self._next = (self._next + 1) % len(pools)
             pool = pools[self._next]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kproxy.http.chunked import BadChunk, ChunkedDecoder
 from kproxy.http.headers import Pairs
@@ -21,7 +21,23 @@ from kproxy.http.heads import CHUNKED, MAX_HEAD, UNTIL_CLOSE, BadHead, HeadParse
 
 if TYPE_CHECKING:
     from kproxy.upstream.pool import TargetPool
-    from kproxy.upstream.proxy import Exchange
+
+
+class AnyExchange(Protocol):
+    """What a connection works for: `kproxy.upstream.proxy.Exchange`, or a health check."""
+
+    @property
+    def sent(self) -> bool: ...
+    def interim(self, head: ResponseHead) -> None: ...
+    def whole_response(self, head: ResponseHead, body: bytes) -> None: ...
+    def response_begins(self, head: ResponseHead) -> None: ...
+    def response_data(self, data: bytes) -> None: ...
+    def response_ends(self, trailers: Pairs) -> None: ...
+    def upgraded(self, transport: Any, head: ResponseHead, early: bytes) -> None: ...
+    def failed(self, error: TargetFailed) -> None: ...
+    def timed_out(self) -> None: ...
+    def pause_body(self) -> None: ...
+    def resume_body(self) -> None: ...
 
 
 class TargetFailed(Exception):
@@ -66,7 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._made: Callable[[UpstreamConnection], object] | None = made
         self.transport: Any = None
         self._heads = heads
-        self._exchange: Exchange | None = None
+        self._exchange: AnyExchange | None = None
         self._buffer = b""
         self._method = b""
         self._left: int | None = None
@@ -81,7 +97,7 @@ class UpstreamConnection(asyncio.Protocol):
         made, self._made = self._made, None
         made(self)  # type: ignore[misc]
 
-    def begin(self, exchange: Exchange, method: bytes, head: bytes) -> None:
+    def begin(self, exchange: AnyExchange, method: bytes, head: bytes) -> None:
         """Send a request's head; its answer goes to the exchange."""
         self._exchange = exchange
         self._method = method
@@ -98,7 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._body(exchange, data)
 
-    def _head(self, exchange: Exchange, data: bytes) -> None:
+    def _head(self, exchange: AnyExchange, data: bytes) -> None:
         if self._buffer:
             data = self._buffer + data
         while True:
@@ -117,6 +133,7 @@ class UpstreamConnection(asyncio.Protocol):
             data = data[end + 4 :]
             if head.code >= 200 or head.code == 101:
                 break
+            self._used = False  # not one to be closed before a byte of an answer has come
             exchange.interim(head)
             if not data:
                 self._buffer = b""
@@ -124,11 +141,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffer = b""
         if head.code == 101:
             self._exchange = None
+            self.pool.stalled.remove(self)
             exchange.upgraded(self.transport, head, data)
             return
         self._response(exchange, head, data)
 
-    def _response(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+    def _response(self, exchange: AnyExchange, head: ResponseHead, data: bytes) -> None:
         length = head.length
         self._persistent = head.keep_alive and length != UNTIL_CLOSE
         if length >= 0 and len(data) >= length:
@@ -141,10 +159,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = length
         self._decoder = ChunkedDecoder() if length == CHUNKED else None
         exchange.response_begins(head)
-        if data and self._exchange is exchange:
-            self._body(exchange, data)
+        if self._exchange is exchange:
+            if data:
+                self._body(exchange, data)
+            else:
+                exchange.response_data(b"")  # the head is worth knowing by itself
 
-    def _body(self, exchange: Exchange, data: bytes) -> None:
+    def _body(self, exchange: AnyExchange, data: bytes) -> None:
         left: int = self._left  # type: ignore[assignment]
         if left >= 0:
             if len(data) > left:
@@ -170,7 +191,7 @@ class UpstreamConnection(asyncio.Protocol):
                     self._persistent = False
                 self._end(exchange, decoder.trailers)
 
-    def _end(self, exchange: Exchange, trailers: Pairs) -> None:
+    def _end(self, exchange: AnyExchange, trailers: Pairs) -> None:
         self._release()
         exchange.response_ends(trailers)
 

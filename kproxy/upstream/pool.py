@@ -88,8 +88,10 @@ class TargetPool:
         self.stalled.remove(connection)
 
     def close(self) -> None:
-        """Close idle connections, and the others when their exchange is done."""
+        """Close idle and upgraded connections, and the others when their exchange is done."""
         self.closed = True
+        for exchange in [exchange for exchange in self.active if exchange.upgraded_away]:
+            exchange.cancel()
         idle, self._idle = self._idle, {}
         for connection in idle:
             connection.transport.close()

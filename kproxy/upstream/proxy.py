@@ -39,7 +39,7 @@ class ReverseProxy(Resource):
     streams = True
 
     def __init__(self, balancer: Balancer, clock: IReactorTime, response_timeout: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.balancer = balancer
         self.answers: Deadlines[Exchange] = Deadlines(clock, response_timeout, Exchange.timed_out)
 
@@ -121,6 +121,9 @@ class Exchange:
             self._to_target(other)
 
     def _send(self, connection: UpstreamConnection) -> None:
+        if self._done:
+            connection.drop()  # it came to be just as it was given up
+            return
         self._give_up = None
         self._connection = connection
         request = self._request
@@ -163,13 +166,8 @@ class Exchange:
             lines = [field[0] for key, field in fields.items() if key not in skip]
         else:
             lines = [field[0] for field in fields.values()]
-        return b"%b %b HTTP/1.1\r\n%b\r\nX-Kamal-Target: %b%b\r\n\r\n" % (
-            request.method,
-            request.uri,
-            b"\r\n".join(lines),
-            address,
-            extra,
-        )
+        lines.append(b"X-Kamal-Target: %b%b\r\n\r\n" % (address, extra))
+        return b"%b %b HTTP/1.1\r\n%b" % (request.method, request.uri, b"\r\n".join(lines))
 
     # IBodyReceiver: the request's body.
 
@@ -257,6 +255,11 @@ class Exchange:
             headers += [(name, value) for value in values]
         if not request.switch_protocols(head.code, headers, transport, early):
             transport.abort()
+
+    @property
+    def upgraded_away(self) -> bool:
+        """Whether client and target speak another protocol now, whose end nobody can foresee."""
+        return bool(self._request.code == 101 and self._request.begun())
 
     # IPushProducer: a slow client slows the target.
 
@@ -357,6 +360,3 @@ def _fields_of(headers: Any) -> dict[bytes, tuple[bytes, ...]]:
     for name, values in headers.getAllRawHeaders():
         fields[name.lower()] = (b"\r\n".join([name + b": " + v for v in values]), *values)
     return fields
-
-
-

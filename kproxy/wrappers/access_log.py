@@ -17,6 +17,8 @@ from kproxy.streaming import streaming
 from kproxy.wrappers.base import Wrapper
 
 Fields = Mapping[bytes, "tuple[bytes, ...]"]
+_EMPTY = (b"", b"")
+_NOTHING = '""'
 
 
 class _Quoted(dict[bytes, str]):
@@ -65,7 +67,7 @@ def _member(prefix: str, header: str) -> tuple[bytes, str]:
 class AccessLog(Wrapper):
     """Writes a line when a request ends."""
 
-    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:  # noqa: B008
+    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:
         super().__init__(wrapped)
         self._write = options.write
         self._now = options.now
@@ -85,76 +87,81 @@ class AccessLog(Wrapper):
         headers = request.requestHeaders
         fields = getattr(headers, "fields", None)
         if fields is None:
-            came = {name.lower(): (b"", *values) for name, values in headers.getAllRawHeaders()}
+            came = _fields(headers)
         else:
             came = fields.copy()
-        path, query = request.path, request.query
+        path, query, length = request.path, request.query, request.body.length
+        secure = request.isSecure()
         began = self._elapsed()
 
         def ended(request: Any, failure: Failure | None) -> None:
             duration = self._elapsed() - began
-            self._line(request, came, path, query, duration, failure is not None)
+            self._line(request, came, path, query, length, secure, duration, failure is not None)
 
         request.on_finish(ended)
         return self.wrapped.render(request)
 
-    def _time(self) -> str:
+    def _line(
+        self,
+        request: Any,
+        came: Fields,
+        path: bytes,
+        query: bytes,
+        length: int | None,
+        secure: bool,
+        duration: int,
+        left: bool,
+    ) -> None:
+        quoted = self._quoted
+        get = came.get
+        notes = request.notes
+        service = notes.get("service", "")
+        client = request.getClientAddress()
+        client_host = getattr(client, "host", "")
+        status = request.code if not left or request.begun() else CLIENT_CLOSED_REQUEST
+        forwarded = get(b"x-forwarded-for")
+        remote = quoted[forwarded[1]] if forwarded is not None else f'"{client_host}"'
+        answer = request.responseHeaders
+        answered = getattr(answer, "fields", None)
+        if answered is None:
+            answered = _fields(answer)
         now = self._now()
         second = int(now)
         if second != self._second:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return "%s.%06dZ" % (self._second_text, (now - second) * 1000000)
-
-    def _line(
-        self, request: Any, came: Fields, path: bytes, query: bytes, duration: int, left: bool
-    ) -> None:
-        quoted = self._quoted
-        empty = (b"", b"")
-        notes = request.notes
-        client = request.getClientAddress()
-        client_host = getattr(client, "host", "")
-        service = notes.get("service", "")
-        keys = self._services.get(service, self._default)
-        answer = request.responseHeaders
-        status = request.code if not left or request.begun() else CLIENT_CLOSED_REQUEST
-        length = came.get(b"content-length", (b"", b"0"))[1]
-        if b"transfer-encoding" in came or not length.isdigit():
-            length = b"-1"
-        forwarded = came.get(b"x-forwarded-for")
         line = (
-            f'{{"time":"{self._time()}","level":"INFO","msg":"Request"'
-            f',"host":{quoted[came.get(b"host", empty)[1]]}'
+            f'{{"time":"{self._second_text}.{int((now - second) * 1000000):06}Z"'
+            f',"level":"INFO","msg":"Request"'
+            f',"host":{quoted[get(b"host", _EMPTY)[1]]}'
             f',"port":{getattr(request.getHost(), "port", 0)}'
             f',"path":{_quote(str(path, "utf-8", "backslashreplace"))}'
-            f',"request_id":{_quote(str(came.get(b"x-request-id", empty)[1], "latin-1"))}'
+            f',"request_id":{_quote(str(get(b"x-request-id", _EMPTY)[1], "latin-1"))}'
             f',"status":{status},"service":{_quote(service)},"target":{_quote(notes.get("target", ""))}'
             f',"duration":{duration},"method":{quoted[request.method]}'
-            f',"req_content_length":{int(length)}'
-            f',"req_content_type":{quoted[came.get(b"content-type", empty)[1]]}'
+            f',"req_content_length":{-1 if length is None else length}'
+            f',"req_content_type":{quoted[get(b"content-type", _EMPTY)[1]]}'
             f',"resp_content_length":{request.sentLength}'
-            f',"resp_content_type":{quoted[_first(answer, b"content-type")]}'
+            f',"resp_content_type":{quoted[answered.get(b"content-type", _EMPTY)[1]]}'
             f',"client_addr":"{client_host}","client_port":{getattr(client, "port", 0)}'
-            f',"remote_addr":{quoted[forwarded[1]] if forwarded else _quote(client_host)}'
-            f',"user_agent":{quoted[came.get(b"user-agent", empty)[1]]}'
-            f',"proto":"{request.clientproto.decode("ascii")}"'
-            f',"scheme":"{"https" if request.isSecure() else "http"}"'
-            f',"query":{_quote(str(query, "utf-8", "backslashreplace"))}'
+            f',"remote_addr":{remote}'
+            f',"user_agent":{quoted[get(b"user-agent", _EMPTY)[1]]}'
+            f',"proto":{quoted[request.clientproto]}'
+            f',"scheme":"{"https" if secure else "http"}"'
+            f',"query":{_quote(str(query, "utf-8", "backslashreplace")) if query else _NOTHING}'
         )
+        keys = self._services.get(service, self._default)
         for name, member in keys.request:
-            field = came.get(name)
+            field = get(name)
             if field is not None:
                 line += member + quoted[field[1]]
         for name, member in keys.response:
-            value = _first(answer, name)
-            if value:
-                line += member + quoted[value]
+            field = answered.get(name)
+            if field is not None:
+                line += member + quoted[field[1]]
         self._write(line + "}\n")
 
 
-def _first(headers: Any, name: bytes) -> bytes:
-    fields = getattr(headers, "fields", None)
-    if fields is not None:
-        return fields[name][1] if name in fields else b""  # type: ignore[no-any-return]
-    values = headers.getRawHeaders(name)
-    return values[0] if values else b""
+def _fields(headers: Any) -> dict[bytes, tuple[bytes, ...]]:
+    """Twisted's own headers in the form of `FieldMap.fields`."""
+    return {name.lower(): (b"", *values) for name, values in headers.getAllRawHeaders()}

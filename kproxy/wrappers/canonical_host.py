@@ -28,4 +28,4 @@ class CanonicalHost(Wrapper):
         if normalize_host(request.getHeader(b"host") or b"") == self._host:
             return self.wrapped.render(request)
         scheme = b"https://" if request.isSecure() else b"http://"
-        return redirect(request, scheme + self._host + request.uri)
+        return redirect(request, scheme + self._host)

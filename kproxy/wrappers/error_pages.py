@@ -8,10 +8,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from twisted.web.http import RESPONSES
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from kproxy.config.pages import Pages, read_pages
+from kproxy.errors import REASONS
 from kproxy.interfaces import IErrorPages
 from kproxy.streaming import streaming
 from kproxy.wrappers.base import Wrapper
@@ -43,8 +44,8 @@ _TEXTS = {
 
 @dataclass(frozen=True)
 class Options:
-    path: Path | None = None
-    """A folder of ``CODE.html``; the built-in pages are used for codes that it lacks."""
+    pages: Pages = ()
+    """Status and HTML; the built-in pages are used for statuses that are not here."""
 
 
 def at(path: str | None = None) -> Options:
@@ -52,20 +53,21 @@ def at(path: str | None = None) -> Options:
 
     @raise ValueError: there is no such folder.
     """
-    if path is not None and not Path(path).is_dir():
-        raise ValueError(f"path should be a folder, is {path!r}")
-    return Options(Path(path) if path is not None else None)
+    if path is None:
+        return Options()
+    try:
+        return Options(read_pages(Path(path)))
+    except ValueError as error:
+        raise ValueError(f"path {error}, is {path!r}") from None
 
 
 @implementer(IErrorPages)
 class ErrorPages(Wrapper):
     """Lets everything inside answer with these pages. The innermost of several counts."""
 
-    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:  # noqa: B008
+    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:
         super().__init__(wrapped)
-        self._pages: dict[int, str] = {}
-        for file in sorted(options.path.glob("[45][0-9][0-9].html")) if options.path else ():
-            self._pages[int(file.stem)] = file.read_text("utf-8")
+        self._pages = dict(options.pages)
 
     def render(self, request: Any) -> Any:
         streaming(request).notes["error_pages"] = self
@@ -75,6 +77,6 @@ class ErrorPages(Wrapper):
         template = self._pages.get(code)
         if template is not None:
             return _MESSAGE.sub(lambda _: escape(message), template).encode("utf-8")
-        title = RESPONSES.get(code, b"Error").decode("ascii")
+        title = REASONS.get(code, b"Error").decode("ascii")
         text = escape(message) or _TEXTS.get(code, "")
         return _PAGE.format(code=code, title=title, text=text).encode("utf-8")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, product
 from typing import Any
 
 from twisted.web.resource import IResource
@@ -10,9 +12,20 @@ from twisted.web.resource import IResource
 from kproxy.wrappers.base import Wrapper
 
 _FOR, _PROTO, _HOST = b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"
-_SET_HERE = frozenset(
-    (_FOR, _PROTO, _HOST, b"x-request-id", b"x-request-start", b"x-kamal-target")
-)
+_SET_HERE = (_FOR, _PROTO, _HOST, b"x-request-id", b"x-request-start", b"x-kamal-target")
+
+
+def _look_alikes(name: bytes) -> Iterator[bytes]:
+    """The name with underscores for some of its dashes, or for all."""
+    parts = name.split(b"-")
+    for dashes in product((b"-", b"_"), repeat=len(parts) - 1):
+        if b"_" in dashes:
+            yield b"".join(chain(*zip(parts, (*dashes, b""), strict=True)))
+
+
+_LOOK_ALIKES = frozenset(each for name in _SET_HERE for each in _look_alikes(name))
+"""To a CGI or WSGI application ``X_Forwarded_For`` and ``X-Forwarded-For`` are one variable, so that
+a client could say by the one what only the proxy may say by the other."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,7 @@ class Options:
 class ForwardHeaders(Wrapper):
     """Tells the target about the client (behaviour.md section 4)."""
 
-    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:  # noqa: B008
+    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:
         super().__init__(wrapped)
         self._forward = options.forward
         header = options.client_ip_header
@@ -34,7 +47,9 @@ class ForwardHeaders(Wrapper):
 
     def render(self, request: Any) -> Any:
         headers = request.requestHeaders
-        _drop_look_alikes(headers)
+        if not _LOOK_ALIKES.isdisjoint(_names(headers)):
+            for name in _LOOK_ALIKES:
+                headers.removeHeader(name)
         address = getattr(request.getClientAddress(), "host", "").encode("ascii")
         came_for: bytes | None = None
         if self._client_ip_header is not None:
@@ -53,11 +68,7 @@ class ForwardHeaders(Wrapper):
         return self.wrapped.render(request)
 
 
-def _drop_look_alikes(headers: Any) -> None:
-    """Take out ``X_Forwarded_For`` and the like: to a CGI or WSGI application both are one variable,
-    so that a client could say what only the proxy may."""
-    names = getattr(headers, "fields", None) or [n.lower() for n, _ in headers.getAllRawHeaders()]
-    if b"_" in b" ".join(names):
-        for name in list(names):
-            if b"_" in name and name.replace(b"_", b"-") in _SET_HERE:
-                headers.removeHeader(name)
+def _names(headers: Any) -> Iterable[bytes]:
+    """The names of all headers in lower case."""
+    fields = getattr(headers, "fields", None)
+    return [name.lower() for name, _ in headers.getAllRawHeaders()] if fields is None else fields

@@ -106,7 +106,7 @@ class Gate(Wrapper):
 
 
 def _fixed(options: Options) -> GateControl:
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it chooses the reactor
+    from twisted.internet import reactor
 
     control = GateControl(cast(IReactorTime, reactor))
     if options.state == "paused":

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
 
 from kproxy.errors import answer_error
 from kproxy.routing import AmbiguousPath, Table
 from kproxy.streaming import streaming
-from twisted.web.server import NOT_DONE_YET
 
 
 class HostRouter(Resource):
@@ -22,7 +22,7 @@ class HostRouter(Resource):
     streams = True
 
     def __init__(self, table: Table[tuple[str, IResource]]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.table = table
 
     def render(self, request: Any) -> Any:

@@ -8,12 +8,17 @@ from typing import Any
 from twisted.web.http import MOVED_PERMANENTLY, datetimeToString
 
 
-def redirect(request: Any, location: bytes) -> bytes:
-    """Answer 301.
+def redirect(request: Any, origin: bytes) -> bytes:
+    """Answer 301, to the same path and query.
 
-    @param location: an absolute URL.
+    @param origin: scheme and host of the URL to go to.
     @return: the body.
     """
+    uri = request.uri
+    if not uri.startswith(b"/"):
+        # "*", or the absolute form, which a stock Site leaves as it came.
+        uri = b"/" + uri.partition(b"://")[2].partition(b"/")[2]
+    location = origin + uri
     request.setResponseCode(MOVED_PERMANENTLY)
     request.setHeader(b"location", location)
     request.setHeader(b"date", datetimeToString())

@@ -33,7 +33,7 @@ class Options:
 class RequestBuffer(Wrapper):
     """Renders what it wraps when the body of the request is complete."""
 
-    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:  # noqa: B008
+    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:
         super().__init__(wrapped)
         self.options = options
 
@@ -87,5 +87,6 @@ class _Collector:
             return
         data = self._spool.in_memory()
         request.content = BytesIO(data) if data is not None else self._spool.file()
+        request.content.seek(0)
         request.body = self._spool.body(self._trailers)
         self._buffer.render_later(request)

@@ -7,12 +7,10 @@ from typing import Any
 
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
 
 from kproxy.errors import answer_error
-from kproxy.interfaces import IBody, IBodyReceiver
 from kproxy.streaming import streaming
-from kproxy.wrappers.base import Wrapper
+from kproxy.wrappers.base import BodyFilter, Wrapper
 
 
 @dataclass(frozen=True)
@@ -42,49 +40,20 @@ class TooLarge(Exception):
     """The body went over its limit; the client has been told."""
 
 
-@implementer(IBody, IBodyReceiver)
-class _Counted:
+class _Counted(BodyFilter):
     """A chunked body on its way, with what is left of its limit."""
 
-    replayable = False
-    length = None
-
     def __init__(self, request: Any, body: Any, limit: int) -> None:
+        super().__init__(body)
         self._request = request
-        self._body = body
         self._left = limit
-        self._receiver: Any = None
-
-    def start(self, receiver: IBodyReceiver) -> None:
-        self._receiver = receiver
-        self._body.start(self)
-
-    def pause(self) -> None:
-        self._body.pause()
-
-    def resume(self) -> None:
-        self._body.resume()
-
-    def stop(self) -> None:
-        self._receiver = None
-        self._body.stop()
 
     def body_data(self, data: bytes) -> None:
-        receiver = self._receiver
-        if receiver is None:
-            return
+        receiver = self.receiver
         self._left -= len(data)
-        if self._left < 0:
+        if self._left >= 0:
+            super().body_data(data)
+        elif receiver is not None:
             self.stop()
             receiver.body_lost(TooLarge())
             answer_error(self._request, 413)
-        else:
-            receiver.body_data(data)
-
-    def body_end(self, trailers: list[tuple[bytes, bytes]]) -> None:
-        if self._receiver is not None:
-            self._receiver.body_end(trailers)
-
-    def body_lost(self, reason: Exception) -> None:
-        if self._receiver is not None:
-            self._receiver.body_lost(reason)

@@ -21,7 +21,7 @@ class Options:
 class RequestStart(Wrapper):
     """Sets ``t=MILLISECONDS`` since the epoch, unless a proxy before this one has set it."""
 
-    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:  # noqa: B008
+    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:
         super().__init__(wrapped)
         self._now = options.now
 

@@ -34,7 +34,7 @@ class Options:
 class ResponseBuffer(Wrapper):
     """Holds each response until it is complete. Event streams are passed on as they come."""
 
-    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:  # noqa: B008
+    def __init__(self, wrapped: IResource, options: Options = Options()) -> None:
         super().__init__(wrapped)
         self.options = options
 
@@ -50,7 +50,17 @@ class ResponseBuffer(Wrapper):
 class _Held:
     """A response that is being collected."""
 
-    __slots__ = ("_direct", "_options", "_producer", "_request", "_sink", "_spool", "_whole")
+    __slots__ = (
+        "_direct",
+        "_options",
+        "_parts",
+        "_producer",
+        "_request",
+        "_sender",
+        "_sink",
+        "_size",
+        "_spool",
+    )
 
     def __init__(self, options: Options, request: Any, sink: Any) -> None:
         self._options = options
@@ -58,12 +68,16 @@ class _Held:
         self._sink = sink
         self._direct = False
         self._producer: Any = None
+        self._sender: _Sender | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
         self._spool: Spool | None = None
-        self._whole: bytes | None = None
 
     def begin(self) -> None:
-        kind = self._request.responseHeaders.getRawHeaders(b"content-type")
-        if kind and kind[0].lower().startswith(b"text/event-stream"):
+        headers = self._request.responseHeaders
+        if not headers.hasHeader(b"content-type"):
+            return
+        if headers.getRawHeaders(b"content-type")[0][:17].lower() == b"text/event-stream":
             self._direct = True
             if self._producer is not None:
                 self._sink.register_producer(self._producer)
@@ -73,23 +87,23 @@ class _Held:
         if self._direct:
             self._sink.write(data)
             return
-        limit = self._options.max_body
-        if self._spool is None:
-            if self._whole is None and len(data) <= self._options.memory:
-                if limit and len(data) > limit:
-                    self._too_large()
-                else:
-                    self._whole = data
-                return
-            self._spool = Spool(
-                self._options.memory, self._options.in_thread, self._pause, self._resume
-            )
-            if self._whole is not None:
-                self._spool.write(self._whole)
-                self._whole = None
-        self._spool.write(data)
-        if limit and self._spool.size > limit:
+        options = self._options
+        self._size += len(data)
+        if options.max_body and self._size > options.max_body:
             self._too_large()
+        elif self._spool is not None:
+            self._spool.write(data)
+        else:
+            self._parts.append(data)
+            if self._size > options.memory:
+                self._spill()
+
+    def _spill(self) -> None:
+        options = self._options
+        self._spool = Spool(options.memory, options.in_thread, self._pause, self._resume)
+        parts, self._parts = self._parts, []
+        for part in parts:
+            self._spool.write(part)
 
     def _too_large(self) -> None:
         request = self._request
@@ -106,11 +120,17 @@ class _Held:
         if self._direct:
             self._sink.finish()
         elif self._spool is None:
-            self._pass_on(self._whole or b"")
+            self._set_length()
+            sink = self._sink
+            sink.begin()
+            for part in self._parts:
+                sink.write(part)
+            sink.finish()
         else:
-            self._spool.finish(self._collected)
+            self._spool.finish(self._spooled)
 
-    def _collected(self) -> None:
+    def _spooled(self) -> None:
+        """All of it is in the file now."""
         spool = self._spool
         if spool is None:
             return
@@ -118,25 +138,18 @@ class _Held:
             _log.error("a response could not be buffered: {error}", error=spool.error)
             answer_error(self._request, 500)
             return
-        data = spool.in_memory()
-        if data is not None:
-            self._pass_on(data)
-        else:
-            self._set_length(spool.size)
-            self._sink.begin()
-            sender = _Sender(self._sink, spool.body([]))
-            self._sink.register_producer(sender)
-            sender.start()
-
-    def _pass_on(self, data: bytes) -> None:
-        self._set_length(len(data))
+        self._spool = None  # which knows this, so that its file would stay open
+        self._set_length()
         sink = self._sink
         sink.begin()
-        if data:
-            sink.write(data)
-        sink.finish()
+        send_file = getattr(sink, "send_file", None)
+        file, in_thread = spool.file(), self._options.in_thread
+        if send_file is None or not send_file(file, self._size, in_thread, sink.finish):
+            self._sender = sender = _Sender(self._request, sink, spool.body([]))
+            sink.register_producer(sender)
+            sender.start()
 
-    def _set_length(self, size: int) -> None:
+    def _set_length(self) -> None:
         """The whole is known: tell its length, unless trailers need the chunked coding."""
         request = self._request
         headers = request.responseHeaders
@@ -146,11 +159,13 @@ class _Held:
             and request.code not in (204, 304)
             and not request.response_trailers
         ):
-            headers.setRawHeaders(b"content-length", [b"%d" % size])
+            headers.setRawHeaders(b"content-length", [b"%d" % self._size])
 
     def stop(self) -> None:
+        if self._sender is not None:
+            self._sender.stopProducing()
         self._spool = None
-        self._whole = None
+        self._parts = []
         self._producer = None
         self._sink.stop()
 
@@ -177,14 +192,20 @@ class _Held:
 class _Sender:
     """Sends what was collected in a file, at the client's pace."""
 
-    __slots__ = ("_body", "_sink")
+    __slots__ = ("_body", "_paused", "_request", "_sink", "_started")
 
-    def __init__(self, sink: Any, body: StoredBody) -> None:
+    def __init__(self, request: Any, sink: Any, body: StoredBody) -> None:
+        self._request = request
         self._sink = sink
         self._body = body
+        self._paused = False
+        self._started = False
 
     def start(self) -> None:
-        self._body.start(self)
+        """Send, or wait until the client wants more of what it has got before."""
+        if not self._paused:
+            self._started = True
+            self._body.start(self)
 
     def body_data(self, data: bytes) -> None:
         self._sink.write(data)
@@ -195,13 +216,18 @@ class _Sender:
 
     def body_lost(self, reason: Exception) -> None:
         _log.error("a buffered response was lost: {reason}", reason=reason)
-        self._sink.abort()
+        self._request.abort()
 
     def pauseProducing(self) -> None:
+        self._paused = True
         self._body.pause()
 
     def resumeProducing(self) -> None:
-        self._body.resume()
+        self._paused = False
+        if self._started:
+            self._body.resume()
+        else:
+            self.start()
 
     def stopProducing(self) -> None:
         self._body.stop()

@@ -17,4 +17,4 @@ class SSLRedirect(Wrapper):
             return self.wrapped.render(request)
         request.setHeader(b"connection", b"close")
         host = strip_port(request.getHeader(b"host") or b"")
-        return redirect(request, b"https://" + host + request.uri)
+        return redirect(request, b"https://" + host)

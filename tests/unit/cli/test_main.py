@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,17 @@ def test_one_wrapper_can_be_shown(capsys: Captured) -> None:
 def test_an_unknown_wrapper_gets_the_nearest_name(capsys: Captured) -> None:
     assert main.main(["wrappers", "limmit"]) == 1
     assert 'kproxy: there is no wrapper "limmit"; did you mean "limit"?' in capsys.readouterr().err
+
+
+def test_a_default_that_can_not_be_imported_does_not_stop_the_listing(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section: Section[Any] = Section(Option("size", Integer()), into="no.such.Options")
+    plugin = WrapperPlugin("far", "Is far away.", "no.such.Wrapper", section)
+    found = Wrappers({"far": Installed(plugin, "x.far")})
+    monkeypatch.setattr(kproxy.plugins, "find_wrappers", lambda: found)
+    assert main.main(["wrappers"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "  size    an integer  ?"
 
 
 def test_no_wrappers_are_said_to_be_none(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

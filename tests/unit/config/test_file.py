@@ -248,8 +248,9 @@ def test_a_destination_without_a_file_is_a_problem(files: Files) -> None:
 
 def test_relative_paths_start_at_the_folder_of_the_file(files: Files) -> None:
     (files.folder / "pages").mkdir()
+    (files.folder / "pages/404.html").write_text("nothing")
     service = files.service(MINIMAL + "error_pages_path: pages\n")
-    assert service.error_pages_path == files.folder / "pages"
+    assert service.error_pages == ((404, "nothing"),)
     assert service.secrets_files == (
         files.folder / ".kamal/secrets-common",
         files.folder / ".kamal/secrets",
@@ -258,9 +259,28 @@ def test_relative_paths_start_at_the_folder_of_the_file(files: Files) -> None:
 
 def test_relative_paths_of_a_file_in_config_start_at_its_parent(tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
+    (tmp_path / "pages/503.html").write_text("later")
     files = Files(tmp_path / "config")
     service = files.service(MINIMAL + "error_pages_path: pages\n")
-    assert service.error_pages_path == tmp_path / "pages"
+    assert service.error_pages == ((503, "later"),)
+
+
+def test_a_service_whose_error_pages_have_changed_is_another_service(files: Files) -> None:
+    (files.folder / "pages").mkdir()
+    (files.folder / "pages/404.html").write_text("before")
+    before = files.service(MINIMAL + "error_pages_path: pages\n")
+    (files.folder / "pages/404.html").write_text("after")
+    assert files.service(MINIMAL + "error_pages_path: pages\n") != before
+
+
+def test_an_error_page_that_can_not_be_read_is_named(files: Files) -> None:
+    (files.folder / "pages").mkdir()
+    (files.folder / "pages/404.html").write_bytes(b"\xff")
+    (problem,) = files.problems(MINIMAL + "error_pages_path: pages\n")
+    assert problem == (
+        "deploy.yml:3:19: error_pages_path: holds 404.html, which can't be read: it is not UTF-8, "
+        'is "pages"'
+    )
 
 
 def test_error_pages_have_to_be_a_folder_that_exists(files: Files) -> None:

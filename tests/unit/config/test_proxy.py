@@ -143,6 +143,26 @@ def test_buffering_can_be_set_in_every_respect(files: Files) -> None:
     assert service.buffering == Buffering(False, False, 1, 2, 3)
 
 
+def test_requests_that_are_not_buffered_have_no_limit_unless_one_is_written(files: Files) -> None:
+    def limit(buffering: str) -> int:
+        return files.proxy(f"buffering: {buffering}").buffering.max_request_body
+
+    assert limit("{responses: false}") == 2**30
+    assert limit("{requests: true}") == 2**30
+    assert limit("{requests: false}") == 0
+    assert limit("{requests: false, max_request_body: 5}") == 5
+    assert limit("{requests: false, max_request_body: }") == 0
+
+
+def test_a_limit_of_the_root_section_holds_for_a_role_that_does_not_buffer(files: Files) -> None:
+    text = """
+        service: app
+        proxy: {buffering: {max_request_body: 5}}
+        servers: {web: {hosts: [a], proxy: {buffering: {requests: false}}}}
+        """
+    assert files.service(text).buffering.max_request_body == 5
+
+
 @pytest.mark.parametrize("key", ["max_request_body", "max_response_body", "memory"])
 def test_a_size_is_not_negative(files: Files, key: str) -> None:
     assert problem(files, f"buffering: {{{key}: -1}}") == (

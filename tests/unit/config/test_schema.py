@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kproxy.config.model import Healthcheck
 from kproxy.config.node import Node, Report
 from kproxy.config.schema import (
     Boolean,
@@ -84,6 +85,41 @@ def test_a_rule_of_the_dataclass_is_a_problem_of_the_section(files: Files) -> No
     assert rejection(files, OPTIONS, "{requests: 101}") == [
         "it: an address may have 100 requests at most"
     ]
+
+
+def test_of_some_options_only_one_may_be_written(files: Files) -> None:
+    section = Section(Option("a", Text()), Option("b", Text()), either=(("a", "b"),))
+    assert read(files, section, "{a: x, b: }") == {"a": "x", "b": None}
+    assert rejection(files, section, "{a: x, b: 3}") == [
+        "it: a and b can't both be given",
+        "it.b: should be text, is 3; put quotes around it",
+    ]
+
+
+def test_some_options_are_written_together_or_not_at_all(files: Files) -> None:
+    section = Section(Option("a", Text()), Option("b", Text()), together=(("a", "b"),))
+    assert read(files, section, "{}") == {"a": None, "b": None}
+    assert rejection(files, section, "{b: x}") == ["it: a is missing; it goes with b"]
+
+
+def test_a_section_can_be_read_without_the_options_that_are_wrong(files: Files) -> None:
+    section = Section(Option("path", Text()), Option("timeout", Seconds(above=0)), into=Healthcheck)
+    report = Report()
+    value, unread = section.read_partly(node(files, "{path: /x, timeout: 0, pth: 1}"), report)
+    assert value == Healthcheck(path="/x")
+    assert unread == {"timeout", "path"}
+    assert len(report) == 2
+
+
+def test_what_a_section_makes_may_be_imported_when_it_is_needed(files: Files) -> None:
+    section: Section[Any] = Section(Option("path", Text()), into="kproxy.config.model.Healthcheck")
+    assert read(files, section, "{path: /x}") == Healthcheck("/x")
+    assert section.default_of(section.options[0]) == "/up"
+
+
+def test_the_defaults_may_be_those_of_another_than_the_function_that_makes_it() -> None:
+    section = Section(Option("path", Text()), into=lambda **_: None, defaults=Healthcheck)
+    assert section.default_of(section.options[0]) == "/up"
 
 
 def test_a_section_without_a_dataclass_makes_a_dict(files: Files) -> None:

@@ -120,7 +120,7 @@ def test_a_problem_in_a_merged_section_names_where_it_is_written(files: Files) -
         "  api: {hosts: [b], proxy: {host: a_b}}\n"
     )
     keys = [problem.split(": ")[1] for problem in files.problems(text)]
-    assert keys == ["proxy.app_port", "servers.api.proxy.host"]
+    assert keys == ["proxy.app_port", "servers.web", "servers.api.proxy.host"]
 
 
 def test_a_roles_proxy_is_a_map_or_true_or_false(files: Files) -> None:

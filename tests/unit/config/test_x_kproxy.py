@@ -233,8 +233,8 @@ def test_wrappers_are_a_list(files: Files) -> None:
 def test_a_plugin_that_fails_is_a_problem_that_names_it(files: Files) -> None:
     line = only_problem(files, "wrappers: [rate-limit]", Plugin(ZeroDivisionError("s3cret")))
     assert line == (
-        'deploy.yml:4:14: x-kproxy.wrappers: the wrapper "rate-limit" failed to check it: '
-        "ZeroDivisionError"
+        'deploy.yml:4:14: x-kproxy.wrappers.rate-limit: the wrapper "rate-limit" failed to check '
+        "it: ZeroDivisionError"
     )
 
 

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from twisted.web.resource import Resource
@@ -142,6 +143,16 @@ def test_a_factory_may_be_named_and_is_imported_when_it_is_used() -> None:
 def test_a_factory_that_can_not_be_imported_is_a_problem_of_the_file() -> None:
     report = Report()
     WrapperPlugin("a", "", "no.such.Thing").validate(options(), report)
+    assert [problem.message for problem in report.problems] == [
+        "the wrapper a can't be imported: ModuleNotFoundError: No module named 'no'"
+    ]
+
+
+def test_options_that_can_not_be_imported_are_a_problem_of_the_file() -> None:
+    report = Report()
+    section: Section[Any] = Section(Option("size", Integer()), into="no.such.Options")
+    plugin = WrapperPlugin("a", "", lambda resource, options: resource, section)
+    assert plugin.validate(options(), report) is None
     assert [problem.message for problem in report.problems] == [
         "the wrapper a can't be imported: ModuleNotFoundError: No module named 'no'"
     ]

@@ -1,0 +1,143 @@
+"""Files to sockets by the kernel, beside a transport that goes on doing the rest.
+
+The rules that keep it right:
+
+1. The socket is written to directly only while the transport has nothing to send: bytes keep their
+   order.
+2. When the socket takes no more, the next piece goes through the transport, which waits for room and
+   tells (`resumeProducing`) when it has nothing left. So nothing here waits for a socket by itself.
+3. Only what the kernel has in memory is sent in the reactor's thread. What it has not is read in
+   another thread first: a slow disk stalls one response, not all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from kproxy.threads import InThread
+
+AT_ONCE = 1024 * 1024
+"""Bytes that one connection sends before others have their turn."""
+PIECE = 128 * 1024
+
+
+@implementer(IPushProducer)
+class FileSender:
+    """Sends the first bytes of a file to a transport.
+
+    @param done: called when all of it was sent, or handed to the transport.
+    """
+
+    __slots__ = (
+        "_done",
+        "_fetched",
+        "_fetching",
+        "_file",
+        "_in_thread",
+        "_length",
+        "_position",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        transport: Any,
+        file: Any,
+        length: int,
+        in_thread: InThread,
+        done: Callable[[], object],
+    ) -> None:
+        self._transport = transport
+        self._file = file
+        self._length = length
+        self._in_thread = in_thread
+        self._position = 0
+        self._fetched = 0
+        self._fetching = False
+        self._done: Callable[[], object] | None = done
+
+    def start(self) -> None:
+        # The transport is to say when it has something to send, and when it has nothing left.
+        self._transport.set_write_buffer_limits(high=0)
+        self._send()
+
+    def _send(self) -> None:
+        """Send what can be sent now, within bounds."""
+        if self._fetching or self._done is None:
+            return
+        transport = self._transport
+        if self._position < self._length:
+            if self._position >= self._fetched and not self._in_memory():
+                self._elsewhere(self._read_window)
+                return
+            if transport.get_write_buffer_size() == 0:
+                self._send_directly()
+            if self._position < self._fetched:
+                self._send_piece()
+            if self._position < self._length:
+                if transport.get_write_buffer_size() == 0:
+                    # It has taken all, and will not tell: others have their turn, and then this.
+                    self._elsewhere(_nothing)
+                return
+        done, self._done = self._done, None
+        transport.set_write_buffer_limits()
+        done()
+
+    def _in_memory(self) -> bool:
+        """Whether the next bytes can be sent without waiting for the disk."""
+        self._fetched = end = min(self._position + AT_ONCE, self._length)
+        try:
+            for position in (self._position, end - 1):
+                os.preadv(self._file.fileno(), [bytearray(1)], position, os.RWF_NOWAIT)
+        except (OSError, AttributeError):
+            return False
+        return True
+
+    def _elsewhere(self, work: Callable[[], object]) -> None:
+        """Go on when the work has been done in another thread."""
+        self._fetching = True
+
+        def fetched() -> None:
+            self._fetching = False
+            self._send()
+
+        self._in_thread(work, fetched)
+
+    def _read_window(self) -> None:
+        """Have the kernel read the next bytes into its memory."""
+        os.pread(self._file.fileno(), self._fetched - self._position, self._position)
+
+    def _send_directly(self) -> None:
+        """Fill the socket, which may be broken as well as full: the transport will find out."""
+        socket = self._transport.get_extra_info("socket")
+        count = self._fetched - self._position
+        try:
+            sent = os.sendfile(socket.fileno(), self._file.fileno(), self._position, count)
+        except OSError:
+            return
+        self._position += sent
+
+    def _send_piece(self) -> None:
+        """Let the transport wait until the socket takes more, and say so."""
+        count = min(self._fetched - self._position, PIECE)
+        data = os.pread(self._file.fileno(), count, self._position)
+        self._position += len(data)
+        self._transport.write(data)
+
+    def pauseProducing(self) -> None:
+        """The transport has something to send; `resumeProducing` follows when it has not."""
+
+    def resumeProducing(self) -> None:
+        self._send()
+
+    def stopProducing(self) -> None:
+        self._done = None
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,331 @@
+"""What should run, and how the data plane is brought there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel
+
+from kproxy.config.model import Configuration, Service
+from kproxy.control.controller import Controller
+from kproxy.control.deployment import DeploymentFailed
+from tests.unit.control.support import A, B, C, Log, Plane, Targets, service
+
+
+class Case:
+    """A controller between its targets and its data plane."""
+
+    def __init__(self, *services: Service, up: Any = (), trace: Any = None) -> None:
+        self.clock = Clock()
+        self.targets = Targets(self.clock)
+        self.plane = Plane()
+        self.controller = Controller(self.plane, self.clock, self.targets.ask, trace)
+        self.say(*up)
+        self.controller.boot(services)
+        self.pass_time(0)
+
+    def say(self, *up: Any, down: Any = ()) -> None:
+        """Which targets are healthy from now on, and which are not."""
+        self.targets.answers.update(dict.fromkeys(up, 200))
+        self.targets.answers.update(dict.fromkeys(down, 500))
+
+    def pass_time(self, seconds: int) -> None:
+        self.clock.advance(0)
+        for _ in range(seconds):
+            self.clock.advance(1)
+            self.clock.advance(0)
+
+    def reload(self, *services: Service) -> list[Any]:
+        """What the reload's Deferred fires with."""
+        return self.result_of(self.controller.reload(Configuration(services=services)))
+
+    def deploy(self, wanted: Service) -> list[Any]:
+        return self.result_of(self.controller.deploy(wanted))
+
+    def result_of(self, done: Deferred[None]) -> list[Any]:
+        results: list[Any] = []
+        done.addBoth(results.append)
+        self.clock.advance(0)
+        return results
+
+
+# Boot.
+
+
+def test_services_are_known_at_once_and_served_when_a_target_is_healthy() -> None:
+    case = Case(service("one", A), service("two", B))
+    assert case.plane.snapshots[0].services
+    assert case.plane.serving == {"one": (), "two": ()}
+    case.targets.waiting[0][1].callback(200)
+    case.pass_time(0)
+    assert case.plane.serving == {"one": (A,), "two": ()}
+
+
+def test_with_several_targets_the_ones_that_are_up_serve() -> None:
+    case = Case(service("app", A, B, C), up=(B,))
+    assert case.plane.serving == {"app": (B,)}
+    case.say(C)
+    case.targets.waiting[1][1].callback(200)
+    case.pass_time(0)
+    assert case.plane.serving == {"app": (B, C)}
+
+
+def test_what_changes_together_is_published_together() -> None:
+    case = Case(service("one", A), service("two", B), service("three", C), up=(A, B, C))
+    assert case.plane.serving == {"one": (A,), "two": (B,), "three": (C,)}
+    assert len(case.plane.snapshots) <= 3
+
+
+def test_a_service_that_has_not_changed_keeps_its_place_in_the_snapshot() -> None:
+    case = Case(service("one", A), service("two", B), up=(A,))
+    before = case.plane.snapshots[-1].services[0]
+    case.targets.waiting[0][1].callback(200)
+    case.pass_time(0)
+    after = case.plane.snapshots[-1].services
+    assert after[0] is before
+    assert after[1].healthy == (B,)
+
+
+def test_a_service_that_does_not_come_up_in_time_is_reported_once_and_tried_on() -> None:
+    with Log() as log:
+        case = Case(service("app", A, deploy_timeout=5.0))
+        case.say(down=(A,))
+        case.targets.waiting[0][1].callback(500)
+        case.pass_time(4)
+        assert log.texts == []
+        case.pass_time(20)
+    (text,) = log.texts
+    assert text == "app is not healthy after 5 s, and is tried on: a:1: it answered 500"
+    case.say(A)
+    case.pass_time(1)
+    assert case.plane.serving == {"app": (A,)}
+
+
+def test_a_service_that_is_up_in_time_is_not_reported() -> None:
+    with Log() as log:
+        case = Case(service("app", A, deploy_timeout=5.0), up=(A,))
+        case.pass_time(20)
+    assert log.texts == []
+
+
+def test_a_service_with_some_targets_down_is_reported_too() -> None:
+    with Log() as log:
+        case = Case(service("app", A, B, deploy_timeout=5.0), up=(A,))
+        case.pass_time(20)
+    assert log.texts == ["app is not healthy after 5 s, and is tried on: b:1: no answer yet"]
+    assert case.plane.serving == {"app": (A,)}
+
+
+# Health in daily life.
+
+
+def test_one_target_is_not_checked_any_more_once_it_is_healthy() -> None:
+    case = Case(service(), up=(A,))
+    case.say(down=(A,))
+    case.pass_time(10)
+    assert case.targets.times(A) == [0]
+    assert case.plane.serving == {"app": (A,)}
+
+
+def test_one_of_several_leaves_the_rotation_and_comes_back() -> None:
+    case = Case(service("app", A, B), up=(A, B))
+    assert case.plane.serving == {"app": (A, B)}
+    case.say(down=(A,))
+    case.pass_time(1)
+    assert case.plane.serving == {"app": (B,)}
+    case.say(A)
+    case.pass_time(1)
+    assert case.plane.serving == {"app": (A, B)}
+
+
+def test_all_of_several_may_be_down() -> None:
+    case = Case(service("app", A, B), up=(A, B))
+    case.say(down=(A, B))
+    case.pass_time(1)
+    assert case.plane.serving == {"app": ()}
+
+
+# Deployments.
+
+
+def test_a_deployment_switches_when_the_new_targets_are_healthy_and_drains_the_old() -> None:
+    case = Case(service("app", A, drain_timeout=7.0), up=(A,))
+    case.plane.drained_at_once = False
+    results = case.deploy(service("app", B, drain_timeout=9.0))
+    case.pass_time(3)
+    assert case.plane.serving == {"app": (A,)}
+    case.say(B)
+    case.targets.waiting[0][1].callback(200)
+    case.pass_time(0)
+    assert case.plane.serving == {"app": (B,)}
+    assert case.plane.drains == [("app", (A,), 9.0)]
+    assert results == []
+    case.plane.draining[0].callback(None)
+    assert results == [None]
+
+
+def test_targets_that_stay_are_not_drained() -> None:
+    case = Case(service("app", A, B), up=(A, B, C))
+    results = case.deploy(service("app", B, C))
+    assert results == [None]
+    assert case.plane.serving == {"app": (B, C)}
+    assert [targets for _, targets, _ in case.plane.drains] == [(A,)]
+
+
+def test_old_targets_are_not_checked_any_more() -> None:
+    case = Case(service("app", A, B), up=(A, B, C))
+    case.deploy(service("app", C))
+    asked = len(case.targets.times(A))
+    case.pass_time(5)
+    assert len(case.targets.times(A)) == asked
+
+
+def test_a_deployment_that_fails_leaves_the_old_serving() -> None:
+    case = Case(service("app", A, B), up=(A, B))
+    case.say(down=(C,))
+    results = case.deploy(service("app", C, deploy_timeout=5.0))
+    case.pass_time(5)
+    (failure,) = results
+    assert failure.check(DeploymentFailed)
+    assert "c:1: it answered 500" in str(failure.value)
+    assert case.plane.serving == {"app": (A, B)}
+    assert case.plane.drains == []
+    # Its health is minded as before.
+    case.say(down=(A,))
+    case.pass_time(1)
+    assert case.plane.serving == {"app": (B,)}
+    asked = len(case.targets.times(C))
+    case.pass_time(3)
+    assert len(case.targets.times(C)) == asked
+
+
+def test_a_service_that_the_data_plane_refuses_leaves_the_old_serving() -> None:
+    case = Case(service("app", A), up=(A, B))
+    case.plane.refuses = ValueError("a wrapper does not take its options")
+    results = case.deploy(service("app", B))
+    (failure,) = results
+    assert failure.check(DeploymentFailed)
+    assert str(failure.value) == "app: a wrapper does not take its options"
+    case.plane.refuses = None
+    case.controller.publish()
+    assert case.plane.serving == {"app": (A,)}
+
+
+def test_a_new_service_that_the_data_plane_refuses_is_not_there() -> None:
+    case = Case(service("app", A), up=(A, B))
+    case.plane.refuses = ValueError("no")
+    assert case.deploy(service("new", B))[0].check(DeploymentFailed)
+    case.plane.refuses = None
+    case.controller.publish()
+    assert case.plane.serving == {"app": (A,)}
+
+
+def test_a_newer_deployment_takes_the_place_of_one_that_is_under_way() -> None:
+    case = Case(service("app", A), up=(A, C))
+    first = case.deploy(service("app", B))
+    second = case.deploy(service("app", C))
+    assert first[0].check(DeploymentFailed)
+    assert second == [None]
+    assert case.plane.serving == {"app": (C,)}
+    case.pass_time(60)
+    assert case.plane.serving == {"app": (C,)}
+
+
+# Reload.
+
+
+def test_a_reload_touches_only_what_differs() -> None:
+    one, two, three = service("one", A), service("two", B), service("three", C)
+    case = Case(one, two, three, up=(A, B, C))
+    asked = len(case.targets.asked)
+    changed = service("two", B, response_timeout=5.0)
+    results = case.reload(one, changed, service("four", C))
+    assert results == [None]
+    assert case.plane.services == [one, changed, service("four", C)]
+    assert case.plane.serving == {"one": (A,), "two": (B,), "four": (C,)}
+    assert [target for _, target in case.targets.asked[asked:]] == [B, C]
+    assert ("three", (C,), 30.0) in case.plane.drains
+
+
+def test_a_reload_of_the_same_does_nothing() -> None:
+    case = Case(service("one", A), service("two", B), up=(A,))
+    asked, published = len(case.targets.asked), len(case.plane.snapshots)
+    assert case.reload(service("one", A), service("two", B)) == [None]
+    assert len(case.targets.asked) == asked
+    assert len(case.plane.snapshots) == published
+
+
+def test_a_reload_is_done_when_all_of_it_is_served_or_has_failed() -> None:
+    with Log() as log:
+        case = Case(service("one", A), service("two", B), up=(A, B, C))
+        dead = service("two", A, C, deploy_timeout=5.0)
+        case.say(down=(C,))
+        results = case.reload(service("one", B), dead)
+        case.pass_time(4)
+        assert case.plane.serving == {"one": (B,), "two": (B,)}
+        assert results == []
+        case.pass_time(1)
+        assert results == [None]
+    assert case.plane.serving == {"one": (B,), "two": (B,)}
+    (text,) = log.texts
+    assert text.startswith("deployment failed: two: not healthy within 5 s: c:1")
+
+
+def test_a_service_that_never_came_up_may_be_replaced() -> None:
+    with Log() as log:
+        case = Case(service("app", A), up=(B,))
+        assert case.reload(service("app", B)) == [None]
+        case.pass_time(60)
+    assert case.plane.serving == {"app": (B,)}
+    # The service that was to come up at boot is not reported any more.
+    assert log.texts == []
+
+
+def test_a_reload_ends_deployments_that_are_under_way() -> None:
+    case = Case(service("app", A), up=(A,))
+    with Log():
+        first = case.reload(service("app", B))
+        assert first == []
+        second = case.reload(service("app", A))
+    assert first == [None]
+    assert second == [None]
+    case.say(B)
+    case.pass_time(5)
+    assert case.plane.serving == {"app": (A,)}
+
+
+def test_all_services_may_go() -> None:
+    case = Case(service("one", A), service("two", B), up=(A,))
+    assert case.reload() == [None]
+    assert case.plane.serving == {}
+    case.pass_time(60)
+    assert case.plane.serving == {}
+
+
+# The end.
+
+
+def test_a_stopped_controller_leaves_nothing_ticking() -> None:
+    case = Case(service("one", A, B), service("two", C), up=(A, B))
+    results = case.deploy(service("three", C))
+    case.controller.stop()
+    assert results[0].check(DeploymentFailed)
+    assert case.clock.getDelayedCalls() == []
+    assert case.targets.cancelled == [C, C]
+
+
+def test_checks_can_be_traced() -> None:
+    traces: list[str] = []
+    Case(service(), up=(A,), trace=lambda text, **values: traces.append(text.format(**values)))
+    assert traces == ["health check of a:1/up: 200"]
+
+
+def test_deployments_are_logged() -> None:
+    with Log(LogLevel.info) as log:
+        case = Case(service("app", A), up=(A, B))
+        case.reload(service("new", B))
+    texts = "\n".join(log.texts)
+    for text in ("deploying new", "deployed new", "removed app", "b:1 is healthy"):
+        assert text in texts
