@@ -11,16 +11,12 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from zope.interface import implementer
-
-from kproxy.interfaces import IBody, IBodyReceiver
+from kproxy.stored import PIECE, MemoryBody, SpooledBody, StoredBody
 from kproxy.threads import InThread
 
 Pairs = list[tuple[bytes, bytes]]
-PIECE = 256 * 1024
 MOST_PARTS = 512
 """Parts that one call to the kernel takes; the limit is 1024 everywhere (IOV_MAX)."""
-NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
 class Spool:
@@ -142,116 +138,11 @@ class Spool:
 
     def body(self, trailers: Pairs) -> StoredBody:
         """The body, after `finish`."""
-        return StoredBody(self.in_memory(), self._file, self.size, trailers, self._in_thread)
+        data = self.in_memory()
+        if data is not None:
+            return MemoryBody(data, trailers)
+        return SpooledBody(self._file, self.size, trailers, self._in_thread)
 
     def file(self) -> Any:
         """The file that the body is in, after `finish`; None while it is in memory."""
         return self._file
-
-
-@implementer(IBody)
-class StoredBody:
-    """A body that is all there, in memory or in a file; it can be sent again and again."""
-
-    __slots__ = (
-        "_data",
-        "_file",
-        "_in_thread",
-        "_paused",
-        "_position",
-        "_reading",
-        "_receiver",
-        "_trailers",
-        "length",
-    )
-    replayable = True
-
-    def __init__(
-        self, data: bytes | None, file: Any, length: int, trailers: Pairs, in_thread: InThread
-    ) -> None:
-        self.length = length
-        self._data = data
-        self._file = file
-        self._trailers = trailers
-        self._in_thread = in_thread
-        self._receiver: IBodyReceiver | None = None
-        self._position = 0
-        self._paused = False
-        self._reading = False
-
-    def start(self, receiver: IBodyReceiver) -> None:
-        self._receiver = receiver
-        self._position = 0
-        self._paused = False
-        self._send()
-
-    def _send(self) -> None:
-        """Send until the receiver has had enough, or the next piece has to come from the disk."""
-        if self._reading:
-            return
-        self._reading = True
-        while self._receiver is not None and not self._paused:
-            if self._position >= self.length:
-                receiver, self._receiver = self._receiver, None
-                receiver.body_end(self._trailers)
-                continue  # It may have been started again.
-            piece = self._piece_at_hand()
-            if piece is None:
-                self._read_in_thread()
-                return
-            self._deliver(piece)
-        self._reading = False
-
-    def _deliver(self, piece: bytes) -> None:
-        self._position += len(piece)
-        self._receiver.body_data(piece)  # type: ignore[union-attr]
-
-    def _piece_at_hand(self) -> bytes | None:
-        if self._data is not None:
-            return self._data
-        if not NOWAIT:
-            return None
-        buffer = bytearray(min(PIECE, self.length - self._position))
-        try:
-            count = os.preadv(self._file.fileno(), [buffer], self._position, NOWAIT)
-        except OSError:
-            return None
-        return bytes(buffer[:count]) or None
-
-    def _read_in_thread(self) -> None:
-        result: list[bytes | OSError] = []
-        position = self._position
-
-        def read() -> None:
-            try:
-                result.append(os.pread(self._file.fileno(), PIECE, position))
-            except OSError as error:
-                result.append(error)
-
-        def done() -> None:
-            self._reading = False
-            piece = result[0]
-            receiver = self._receiver
-            if receiver is None:
-                return
-            if position != self._position:  # started anew meanwhile
-                self._send()
-                return
-            if isinstance(piece, OSError) or not piece:
-                self._receiver = None
-                receiver.body_lost(OSError("a temporary file could not be read"))
-                return
-            self._deliver(piece)
-            self._send()
-
-        self._in_thread(read, done)
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
-        self._send()
-
-    def stop(self) -> None:
-        self._receiver = None

@@ -15,10 +15,10 @@ from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from zope.interface import alsoProvides, implementer
 
-from kproxy.interfaces import IBody, IBodyReceiver, IResponseSink, IStreamingRequest
+from kproxy.interfaces import IResponseSink, IStreamingRequest
+from kproxy.stored import FileBody
 
 Pairs = list[tuple[bytes, bytes]]
-PIECE = 64 * 1024
 
 
 def streaming(request: Any) -> Any:
@@ -26,59 +26,6 @@ def streaming(request: Any) -> Any:
     if not getattr(request, "streams", False):
         _StockRequest(request)
     return request
-
-
-@implementer(IBody)
-class FileBody:
-    """A body that is all there, in a seekable file; it can be sent again and again.
-
-    It reads at the receiver's pace. A receiver that pauses in `body_data` is asked nothing more until
-    it resumes.
-    """
-
-    replayable = True
-
-    def __init__(self, file: Any, length: int, trailers: Pairs | None = None) -> None:
-        self.length = length
-        self._file = file
-        self._trailers = trailers or []
-        self._receiver: IBodyReceiver | None = None
-        self._paused = False
-        self._position = 0
-        self._sending = False
-
-    def start(self, receiver: IBodyReceiver) -> None:
-        self._receiver = receiver
-        self._position = 0
-        self._paused = False
-        self._send()
-
-    def _send(self) -> None:
-        if self._sending:
-            return
-        self._sending = True
-        try:
-            while self._receiver is not None and not self._paused:
-                self._file.seek(self._position)
-                data = self._file.read(min(PIECE, self.length - self._position))
-                if data:
-                    self._position += len(data)
-                    self._receiver.body_data(data)
-                else:
-                    receiver, self._receiver = self._receiver, None
-                    receiver.body_end(self._trailers)
-        finally:
-            self._sending = False
-
-    def pause(self) -> None:
-        self._paused = True
-
-    def resume(self) -> None:
-        self._paused = False
-        self._send()
-
-    def stop(self) -> None:
-        self._receiver = None
 
 
 @implementer(IResponseSink)

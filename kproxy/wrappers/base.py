@@ -14,7 +14,8 @@ from zope.interface import implementer
 
 from kproxy.errors import answer_error
 from kproxy.interfaces import IBody, IBodyReceiver, IResponseSink
-from kproxy.streaming import FileBody, streaming
+from kproxy.stored import FileBody
+from kproxy.streaming import streaming
 
 _log = Logger()
 

@@ -13,7 +13,8 @@ from zope.interface import implementer
 
 from kproxy.errors import answer_error
 from kproxy.interfaces import IBodyReceiver, IResponseSink
-from kproxy.spool import Spool, StoredBody
+from kproxy.spool import Spool
+from kproxy.stored import StoredBody
 from kproxy.streaming import streaming
 from kproxy.threads import InThread, reactor_threads
 from kproxy.wrappers.base import Wrapper

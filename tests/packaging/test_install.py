@@ -19,7 +19,7 @@ import pytest
 import twisted
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", "kproxy", "twisted"]
+SOURCES = ["setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE", "kproxy", "twisted"]
 NO_LITTER = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.egg-info")
 NO_LITTER_NOR_TESTS = shutil.ignore_patterns("__pycache__", "dropin.cache", "test", "kproxy_*")
 

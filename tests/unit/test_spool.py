@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from kproxy.spool import PIECE, Spool, StoredBody
+from kproxy.spool import Spool
+from kproxy.stored import PIECE, StoredBody
 from tests.unit.http.memory import Receiver
 
 KB = 1024
@@ -216,7 +217,7 @@ def stored(whole: bytes) -> tuple[StoredBody, Threads]:
 def in_file(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading at once where the kernel has the data at hand, and reading in a thread always."""
     if request.param == "without":
-        monkeypatch.setattr("kproxy.spool.NOWAIT", 0)
+        monkeypatch.setattr("kproxy.stored.NOWAIT", 0)
 
 
 @pytest.mark.usefixtures("in_file")
@@ -255,7 +256,7 @@ def test_a_receiver_that_stops_gets_nothing_more() -> None:
 def test_a_receiver_that_stops_while_a_thread_reads_gets_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kproxy.spool.NOWAIT", 0)
+    monkeypatch.setattr("kproxy.stored.NOWAIT", 0)
     body, threads = stored(b"x" * 500)
     receiver = Receiver()
     body.start(receiver)
@@ -268,7 +269,7 @@ def test_a_body_that_is_started_anew_while_a_thread_reads_begins_at_its_beginnin
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A request that is repeated: the first target was given a part of it."""
-    monkeypatch.setattr("kproxy.spool.NOWAIT", 0)
+    monkeypatch.setattr("kproxy.stored.NOWAIT", 0)
     whole = b"".join(b"%08d" % i for i in range(PIECE // 2))
     body, threads = stored(whole)
     first, second = Receiver(), Receiver()

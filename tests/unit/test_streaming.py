@@ -14,7 +14,8 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface.verify import verifyObject
 
 from kproxy.interfaces import IBody, IResponseSink, IStreamingRequest
-from kproxy.streaming import PIECE, FileBody, streaming
+from kproxy.stored import PIECE, FileBody
+from kproxy.streaming import streaming
 from kproxy.wrappers.base import Filter, Wrapper
 from tests.unit.wrappers.support import (
     SITES,
