@@ -17,7 +17,15 @@ REQUEST_PATH = [
     "kproxy/streaming.py",
     *(
         f"kproxy/http/{name}.py"
-        for name in ("bodies", "deadlines", "headers", "heads", "http1", "request")
+        for name in (
+            "bodies",
+            "deadlines",
+            "headers",
+            "heads",
+            "http1",
+            "http1_response",
+            "request",
+        )
     ),
     *(f"kproxy/upstream/{name}.py" for name in ("balancer", "connection", "pool", "proxy")),
     *(
