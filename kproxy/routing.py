@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -48,7 +49,8 @@ class AmbiguousPath(ValueError):
     """A path that belongs to one service as it is written, and to another as an application reads it."""
 
 
-class Route(NamedTuple, Generic[T]):
+@dataclass(frozen=True, eq=False)
+class Route(Generic[T]):
     """Where a request goes."""
 
     prefix: bytes
