@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from zope.interface import implementer
 
 from kproxy.threads import InThread
@@ -34,6 +34,7 @@ class FileSender:
     """
 
     __slots__ = (
+        "_clock",
         "_done",
         "_fetched",
         "_fetching",
@@ -50,12 +51,14 @@ class FileSender:
         file: Any,
         length: int,
         in_thread: InThread,
+        clock: IReactorTime,
         done: Callable[[], object],
     ) -> None:
         self._transport = transport
         self._file = file
         self._length = length
         self._in_thread = in_thread
+        self._clock = clock
         self._position = 0
         self._fetched = 0
         self._fetching = False
@@ -73,7 +76,7 @@ class FileSender:
         transport = self._transport
         if self._position < self._length:
             if self._position >= self._fetched and not self._in_memory():
-                self._elsewhere(self._read_window)
+                self._fetch()
                 return
             if transport.get_write_buffer_size() == 0:
                 self._send_directly()
@@ -82,7 +85,7 @@ class FileSender:
             if self._position < self._length:
                 if transport.get_write_buffer_size() == 0:
                     # It has taken all, and will not tell: others have their turn, and then this.
-                    self._elsewhere(_nothing)
+                    self._later()
                 return
         done, self._done = self._done, None
         transport.set_write_buffer_limits()
@@ -98,15 +101,19 @@ class FileSender:
             return False
         return True
 
-    def _elsewhere(self, work: Callable[[], object]) -> None:
-        """Go on when the work has been done in another thread."""
+    def _later(self) -> None:
+        """Go on when the others have had their turn."""
         self._fetching = True
+        self._clock.callLater(0, self._go_on)
 
-        def fetched() -> None:
-            self._fetching = False
-            self._send()
+    def _fetch(self) -> None:
+        """Go on when the next bytes have been read in another thread."""
+        self._fetching = True
+        self._in_thread(self._read_window, self._go_on)
 
-        self._in_thread(work, fetched)
+    def _go_on(self) -> None:
+        self._fetching = False
+        self._send()
 
     def _read_window(self) -> None:
         """Have the kernel read the next bytes into its memory."""
@@ -137,7 +144,3 @@ class FileSender:
 
     def stopProducing(self) -> None:
         self._done = None
-
-
-def _nothing() -> None:
-    pass

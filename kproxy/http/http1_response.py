@@ -161,7 +161,9 @@ class ResponseHalf(asyncio.Protocol):
             self.transport.write(head)
         self._left = 0
         self._request.sentLength += length  # type: ignore[union-attr]
-        self._producer = sender = FileSender(self.transport, file, length, in_thread, done)
+        self._producer = sender = FileSender(
+            self.transport, file, length, in_thread, self.site.clock, done
+        )
         sender.start()
         return True
 

@@ -46,6 +46,7 @@ class Site(server.Site):
         super().__init__(resource, reactor=clock)  # type: ignore[no-untyped-call]
         limits = limits or Limits()
         self.refusals = refusals
+        self.clock = clock
         self.heads = HeadParser()
         self.draining = False
         self.connections: set[HTTP1Connection] = set()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from kproxy.http.files import AT_ONCE, FileSender
 from tests.unit.test_spool import Threads
@@ -62,12 +63,18 @@ class Case:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
         self.transport = SocketTransport(ours)
         self.threads = Threads()
+        self.clock = Clock()
         self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed below
         self.file.write(content)
         self.done: list[int] = []
         length = len(content) if length is None else length
         self.sender = FileSender(
-            self.transport, self.file, length, self.threads, lambda: self.done.append(length)
+            self.transport,
+            self.file,
+            length,
+            self.threads,
+            self.clock,
+            lambda: self.done.append(length),
         )
         self.transport.protocol = self.sender
         self.got = b""
@@ -86,6 +93,7 @@ class Case:
             self.read()
             self.transport.turn()
             ran = self.threads.run_one()
+            self.clock.advance(0)
             if self.done and not ran and not self.transport.waiting:
                 break
         self.read()
