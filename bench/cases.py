@@ -99,6 +99,7 @@ CASES = (
     ),
     Case("new-connection", "120-byte GET, a new connection per request", close=True),
     Case("services-1", "120-byte GET, 1 service"),
+    Case("services-16", "120-byte GET to 16 services", services=16),
     Case("services-10000", "120-byte GET to 16 of 10,000 services", services=10_000),
     Case(
         "idle-3000",
