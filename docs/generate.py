@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from kproxy.cli.wrappers import show
+from kproxy.config.model import Service
 from kproxy.config.schema import Anything, MapOf, Option, Section
 from kproxy.config.sections import EXTRAS, PROXY, TOP, X_KPROXY
+from kproxy.control.flags import FLAGS, Flag, unconfigured
+from kproxy.durations import show_duration
 
 PAGE = Path(__file__).with_name("reference.md")
 _TABLE = re.compile(r"(<!-- (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -49,6 +52,17 @@ VALUES = {
 """What options hold that plug-ins read."""
 
 
+FLAG_VALUES = {
+    "text": "text",
+    "path": "a path",
+    "texts": "a list of texts",
+    "boolean": "true or false",
+    "integer": "an integer",
+    "duration": "a duration",
+}
+"""What the options of ``kproxy deploy`` hold."""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the script; the exit status."""
     old = PAGE.read_text("utf-8")
@@ -63,6 +77,7 @@ def generated(page: str) -> str:
     """The page with its tables written anew."""
     tables = {
         "top": _options(TOP, ""),
+        "deploy": _flags(),
         "proxy": _options(PROXY, "proxy."),
         "x-kproxy-role": _options(EXTRAS, "x-kproxy."),
         "x-kproxy-all": _options(X_KPROXY, "x-kproxy.", {o.name for o in EXTRAS.options}),
@@ -72,6 +87,33 @@ def generated(page: str) -> str:
         return found[1] + tables[found["name"]] + found[3]
 
     return _TABLE.sub(fill, page)
+
+
+def _flags() -> str:
+    """The options of ``kproxy deploy``."""
+    base = unconfigured("x")
+    rows = []
+    for flag in FLAGS:
+        default = flag_default(flag, base)
+        star = " *" if flag.lacks else ""
+        rows.append((f"`--{flag.name}`{star}", FLAG_VALUES[flag.kind], default, flag.help))
+    return _table(("flag", "value", "default", "meaning"), rows)
+
+
+def flag_default(flag: Flag, base: Service) -> str:
+    """What holds for a service that only the command line knows."""
+    if flag.name == "target":
+        return "required"
+    value: Any = base
+    for part in flag.field.split(".") if flag.field else ():
+        value = getattr(value, part)
+    if value is base:
+        return "`false`" if flag.kind == "boolean" else "none"
+    if flag.kind == "duration":
+        return f"`{show_duration(value)}`"
+    if value is None and flag.kind == "integer":
+        value = 0
+    return f"`{show(value)}`" if show(value) else "none"
 
 
 def _options(section: Section[Any], prefix: str, leave_out: Container[str] = ()) -> str:

@@ -50,6 +50,8 @@ class TargetReport:
     address: str
     active: int
     """Requests that it has been given and has not answered."""
+    draining: bool = False
+    """It is not served any more, and gets no new ones."""
 
 
 class DataPlane:
@@ -71,17 +73,19 @@ class DataPlane:
         self._served: dict[str, _Served] = {}
         self._applied: dict[str, ServiceState] = {}
         self._retired: dict[tuple[str, Target], list[TargetPool]] = {}
+        self._draining: dict[str, list[TargetPool]] = {}
         self._router = HostRouter(Table())
         outer = outer_chain(write_line)
         tree = assemble(outer, self._router, plugins)
         self._access_logs = list(_find(tree, AccessLog))
-        self.site = Site(tree, assemble(outer, Refusal(), plugins), clock)  # type: ignore[no-untyped-call]
+        refusals = assemble(outer, Refusal(), plugins)  # type: ignore[no-untyped-call]
+        self.site = Site(tree, refusals, clock)
 
     # The interface to the control plane.
 
     def apply(self, snapshot: Snapshot) -> None:
-        """Serve this from the next request on. Requests under way end as they began, but one that has
-        no target yet gets one of the new targets.
+        """Serve this from the next request on. Requests under way end as they began, but one that
+        has no target yet gets one of the new targets.
 
         @raise WrapperFailed: a wrapper does not take its options; nothing has changed then.
         """
@@ -119,42 +123,68 @@ class DataPlane:
             log.show_headers(logged)
 
     def drain(self, service: str, targets: Iterable[Target], timeout: float) -> Deferred[None]:
-        """Let requests end that were given to targets which are not in the last snapshot any more.
+        """Let requests end that the targets have been given: those that went before the last
+        snapshot took a target away, or, of one that is still served, those that it has now.
+        Upgraded connections are closed at once.
 
         @param timeout: seconds, after which those that are left are cut.
         @return: fires when the targets have none left.
         """
-        pools = [p for target in targets for p in self._retired.pop((service, target), [])]
         done: Deferred[None] = Deferred()
+        pools = [pool for target in targets for pool in self._to_drain(service, target)]
         exchanges = {exchange for pool in pools for exchange in pool.active}
         if not exchanges:
             done.callback(None)
             return done
+        draining = self._draining.setdefault(service, [])
+        gone = [pool for pool in pools if pool.closed]
+        draining += gone
 
         def one_ended(exchange: Any) -> None:
             exchanges.discard(exchange)
             if not exchanges and not done.called:
                 if timer.active():
                     timer.cancel()
-                done.callback(None)
+                end()
 
         def time_out() -> None:
             for exchange in list(exchanges):
                 exchange.cancel()
             if not done.called:
-                done.callback(None)
+                end()
+
+        def end() -> None:
+            for pool in gone:
+                draining.remove(pool)
+            if not draining and self._draining.get(service) is draining:
+                del self._draining[service]
+            done.callback(None)
 
         timer = self._clock.callLater(timeout, time_out)
         for exchange in list(exchanges):
             exchange.on_end(one_ended)
+        for exchange in [exchange for exchange in exchanges if exchange.upgraded_away]:
+            exchange.cancel()
         return done
 
+    def _to_drain(self, service: str, target: Target) -> list[TargetPool]:
+        retired = self._retired.pop((service, target), None)
+        if retired is not None:
+            return retired
+        served = self._served.get(service)
+        return [served.pools[target]] if served is not None and target in served.pools else []
+
     def report(self) -> dict[str, list[TargetReport]]:
-        """What each service's targets are doing, by the service's name."""
-        return {
+        """What each service's targets are doing, by the service's name; those that are being
+        drained come last."""
+        reports = {
             name: [TargetReport(pool.address, len(pool.active)) for pool in served.pools.values()]
             for name, served in self._served.items()
         }
+        for name, pools in self._draining.items():
+            drained = [TargetReport(pool.address, len(pool.active), True) for pool in pools]
+            reports.setdefault(name, []).extend(drained)
+        return reports
 
     # Private.
 

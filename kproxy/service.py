@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import signal
 import socket
@@ -11,17 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.logfile import LogFile
 
 from kproxy.config import Configuration, ConfigurationError
 from kproxy.config.model import Run
+from kproxy.control.admin import AdminSite
+from kproxy.control.adminsocket import SocketInUse, listen, make_way
 from kproxy.control.controller import Controller
+from kproxy.control.progress import Tell, untold
+from kproxy.control.state import State, StateDirInUse, StateFile
 from kproxy.dataplane import DataPlane
 from kproxy.interfaces import IWrapperPlugin
 from kproxy.lines import LineWriter
 from kproxy.network import Listener, bound_socket, network_of
+from kproxy.paths import default_socket, default_state_dir
 from kproxy.threads import threads_of
 from kproxy.upstream.probe import Prober
 
@@ -96,7 +102,7 @@ class ProxyService(Service):
         self._configuration = configuration
         self._read = read
         self._network = network_of(reactor)
-        in_thread = threads_of(reactor)
+        self._in_thread = in_thread = threads_of(reactor)
         self._lines = LineWriter(self._reactor, in_thread, access_log_path(configuration, twistd))
         self._data_plane = DataPlane(
             self._network, self._reactor, in_thread, plugins, self._lines.write
@@ -107,30 +113,67 @@ class ProxyService(Service):
             self._reactor,
             Prober(self._network, self._reactor).ask,
             _log.info if debug else None,
+            self,
         )
         self._most_connections = connection_limit()
+        self._end_on_signals()
         self._listeners: list[Listener] = []
         self._accepting = True
         run: Run = configuration.run
         port = run.http_port if options["http-port"] is None else options["http-port"]
         self._sockets = bind_all(tuple(options["bind"]) or run.bind_ips, port)
+        self._state: StateFile | None = None
+        self._state_dir = _absolute(options["state-dir"] or default_state_dir(os.environ))
+        self._admin_path = _absolute(options["socket"] or default_socket(os.environ))
+        make_way(self._admin_path)
+        self._admin_port: Any = None
 
     def startService(self) -> None:
         """Accept connections, and begin to check the targets."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._controller.boot(self._configuration.services, self._restored())
+        if not self._controller.services():
+            _log.warn("there is no service: every request gets a 404; --config names a deploy.yml")
         site = self._data_plane.site
         site.connections_changed = self._mind_the_limit
         for sock in self._sockets:
             address, port = sock.getsockname()[:2]
             _log.info("listening on {address} port {port}", address=address, port=port)
             self._listeners.append(self._network.listen(sock, site.factory(secure=False)))
-        if not self._configuration.services:
-            _log.warn("there is no service: every request gets a 404; --config names a deploy.yml")
-        self._controller.boot(self._configuration.services)
+        self._serve_commands()
         self._reactor.callWhenRunning(self._handle_signals)
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+
+    def _restored(self) -> State:
+        """What the last run left. A proxy that can't keep its state works, and says so."""
+        try:
+            self._state = StateFile(self._state_dir, self._in_thread)
+        except (OSError, StateDirInUse) as error:
+            _log.error(
+                "deployments will be forgotten with this process: {folder} can't be used: {error}",
+                folder=self._state_dir,
+                error=error,
+            )
+            return State()
+        return self._state.load()
+
+    def save(self, state: State) -> Deferred[None]:
+        """Keep the state; part of `kproxy.control.state.Store`."""
+        return succeed(None) if self._state is None else self._state.save(state)
+
+    def _serve_commands(self) -> None:
+        """Answer the ``kproxy`` command from now on.
+
+        The socket is made here, since twistd may have changed process and user by now.
+        """
+        site = AdminSite(self._controller, self.reload_now)
+        try:
+            self._admin_port = listen(self._reactor, self._admin_path, site)
+        except SocketInUse as error:
+            raise SystemExit(f"Error: {error}") from None
+        _log.info("commands are taken on {path}", path=self._admin_path)
 
     def stopService(self) -> Deferred[None]:
         """Accept no more, and let requests finish.
@@ -138,12 +181,12 @@ class ProxyService(Service):
         @return: fires when the last has, or when the longest ``drain_timeout`` is over.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        self._controller.stop()
+        timeout = max((s.drain_timeout for s in self._controller.services()), default=30.0)
+        self._controller.close()
         site = self._data_plane.site
         site.connections_changed = _nothing
         for listener in self._listeners:
             listener.close()
-        timeout = max((s.drain_timeout for s in self._configuration.services), default=30.0)
         _log.info(
             "stopping; {count} connections are open, and have {timeout:g} s",
             count=len(site.connections),
@@ -157,9 +200,12 @@ class ProxyService(Service):
                 timer.cancel()
             self._data_plane.stop()
             self._lines.close()
+            if self._state is not None:
+                self._state.close()
 
         done: Deferred[None] = Deferred()
-        DeferredList([drained]).addCallback(stopped).addBoth(lambda _: done.callback(None))
+        unheard = maybeDeferred(self._admin_port.stopListening)
+        DeferredList([drained, unheard]).addCallback(stopped).addBoth(lambda _: done.callback(None))
         return done
 
     def _mind_the_limit(self) -> None:
@@ -172,26 +218,40 @@ class ProxyService(Service):
             for listener in self._listeners:
                 (listener.resume if accepting else listener.pause)()
 
-    def reload(self) -> Deferred[None] | None:
+    def reload(self) -> Deferred[list[str]] | None:
         """Read the configuration again, and deploy the difference; a bad file changes nothing.
 
         @return: fires when all of it is served or has failed; None if the files are bad.
         """
         try:
-            configuration = self._read()
+            return self.reload_now(untold)
         except ConfigurationError as error:
             _log.error("the configuration was not reloaded:\n{error}", error=error)
             return None
+
+    def reload_now(self, tell: Tell) -> Deferred[list[str]]:
+        """The same, for somebody who waits.
+
+        @return: fires with what has failed, when all the rest is served.
+        @raise ConfigurationError: the files are bad.
+        """
+        configuration = self._read()
         for name in ("run", "access_log"):
             if getattr(configuration, name) != getattr(self._configuration, name):
                 _log.warn("{name} has changed, which takes effect with the next start", name=name)
         self._configuration = configuration
         _log.info("the configuration was read again")
-        return self._controller.reload(configuration)
+        return self._controller.reload(configuration, tell)
+
+    def _end_on_signals(self) -> None:
+        """TERM and INT end with status 0; from before anybody can connect and
+        take the proxy for running. Twisted's own handlers would end by the signal itself."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._in_reactor(self._reactor.stop))
 
     def _handle_signals(self) -> None:
-        """TERM and INT end with status 0 (Twisted's own handlers would end by the signal itself),
-        HUP reloads, USR1 reopens logs, twistd's included."""
+        """The same again, in the place of those that Twisted has installed; HUP reloads, USR1
+        reopens logs, twistd's included."""
         if not getattr(self._reactor, "_installSignalHandlers", True):
             return
         rotate = signal.getsignal(signal.SIGUSR1)
@@ -222,6 +282,11 @@ def _log_file_of(handler: Any) -> LogFile | None:
     does is to rotate; a file that somebody else's rotation has moved away would be written on."""
     cells = getattr(handler, "__closure__", None) or ()
     return next((c.cell_contents for c in cells if isinstance(c.cell_contents, LogFile)), None)
+
+
+def _absolute(path: str | Path) -> Path:
+    """A path that is still right when twistd has changed the folder it works in."""
+    return Path(path).absolute()
 
 
 def _nothing() -> None:

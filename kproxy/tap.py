@@ -37,6 +37,8 @@ class Options(usage.Options):
             "Serve only the roles that list this host, with it as their target.",
         ],
         ["http-port", None, None, "Port for HTTP [80, or what proxy.run says].", _port],
+        ["state-dir", None, None, "Where deployments are remembered [/var/lib/kproxy for root]."],
+        ["socket", None, None, "Where the kproxy command is listened to [kproxy.sock]."],
     ]
     optFlags = [["debug", None, "Log more."]]
 
@@ -61,7 +63,7 @@ class Options(usage.Options):
     def read_environment(self, environ: Any) -> None:
         """Take from ``KPROXY_*`` what the command line does not say."""
         texts = {name: environ.get("KPROXY_" + name.upper().replace("-", "_")) for name in self}
-        for name in ("destination", "server"):
+        for name in ("destination", "server", "state-dir", "socket"):
             self[name] = self[name] or texts[name]
         if self["http-port"] is None and texts["http-port"]:
             try:
@@ -97,13 +99,14 @@ def makeService(options: Options) -> IService:
     except ConfigurationError as error:
         raise SystemExit(str(error)) from None
     # It needs the reactor to be installed.
+    from kproxy.control.adminsocket import SocketInUse
     from kproxy.service import CannotListen, ProxyService
     from kproxy.tree import WrapperFailed
 
     twistd = getattr(options, "parent", None) or {}
     try:
         return ProxyService(options, configuration, read, wrappers, twistd)
-    except (CannotListen, WrapperFailed) as error:
+    except (CannotListen, SocketInUse, WrapperFailed) as error:
         raise SystemExit(f"Error: {error}") from None
 
 

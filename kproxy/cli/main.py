@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from kproxy import __version__
-from kproxy.cli import check, wrappers
+from kproxy.cli import check, deploy, services, wrappers
+from kproxy.cli.arguments import Parser
 from kproxy.cli.errors import CommandError
 
-GROUPS = (check, wrappers)
+GROUPS = (deploy, services, check, wrappers)
 INTERRUPTED = 130
 """What a shell reports for a command that SIGINT ended."""
 READER_GONE = 141
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except CommandError as error:
-        print(f"kproxy: {error}", file=sys.stderr)
+        print(f"Error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         _forget_output()
@@ -59,9 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(
-        prog="kproxy", description="A reverse proxy that deploys without gaps."
-    )
+    top = Parser(prog="kproxy", description="A reverse proxy that deploys without gaps.")
     top.add_argument("--version", action="version", version=f"kproxy {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for group in GROUPS:

@@ -1,35 +1,54 @@
-"""Holds what should run, and brings the data plane there."""
+"""Holds what should run, and brings the data plane there.
+
+The configuration file and the command line both say what a service is; what was said last wins,
+for each service on its own. A file that is read again has said something new of a service only if
+it differs there from what it said before. So for each service the fingerprint of the file's last
+word is kept with it (`Entry.heeded`), across restarts too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kproxy.config.model import Configuration, Service, Target
-from kproxy.control.deployment import Checks, Deployment, DeploymentFailed
+from kproxy.control.deployment import Checks, Deployment, DeploymentFailed, OperationFailed
+from kproxy.control.drains import Drains, shielded
 from kproxy.control.health import Ask, traced
-from kproxy.snapshot import ServiceState, Snapshot
+from kproxy.control.listing import describe
+from kproxy.control.marshal import fingerprint
+from kproxy.control.progress import Tell, untold
+from kproxy.control.restoring import restore
+from kproxy.control.serving import DataPlane, Entry, Serving, holder
+from kproxy.control.state import Gate, NoStore, State, Store
+from kproxy.control.turns import Turns
+from kproxy.snapshot import Snapshot
 
+HOST_IN_USE = "host is used by another service"
 _log = Logger()
 
 
-class DataPlane(Protocol):
-    """The only way from here to the data plane (`kproxy.dataplane.DataPlane`)."""
+class UnknownService(OperationFailed):
+    """There is no service of that name."""
 
-    def apply(self, snapshot: Snapshot) -> None: ...
-    def drain(self, service: str, targets: Sequence[Target], timeout: float) -> Deferred[None]: ...
+    def __init__(self, name: str) -> None:
+        super().__init__(f"service not found: {name}")
+
+
+class HostInUse(DeploymentFailed):
+    """Another service has a host and path that were asked for."""
 
 
 class Controller:
     """The services of one proxy.
 
-    A service is served by what its last finished deployment says. One that has none yet (at boot) is
-    served by those of its targets that are up, and answers 503 while there is none.
+    A service is served by what its last finished deployment says. One that has none yet (at boot)
+    is served by those of its targets that are up, and answers 503 while there is none.
     """
 
     def __init__(
@@ -38,36 +57,101 @@ class Controller:
         clock: IReactorTime,
         ask: Ask,
         trace: Callable[..., object] | None = None,
+        store: Store | None = None,
     ) -> None:
-        """@param trace: takes an event for every single health check, for debugging."""
+        """@param trace: takes an event for every single health check, for debugging.
+        @param store: where the state is kept; by default nowhere."""
         self._data_plane = data_plane
         self._clock = clock
         self._ask = ask if trace is None else traced(ask, trace)
-        self._serving: dict[str, Checks] = {}
-        self._deploying: dict[str, Deployment] = {}
+        self._store = store or NoStore()
+        self._serving = Serving(data_plane, clock)
+        self._drains = Drains(data_plane, clock)
+        self._turns = Turns()
+        self._declared: dict[str, Service] = {}
+        self._deploying: set[Deployment] = set()
+        self._from_file: dict[str, Deployment] = {}
         self._late: dict[str, IDelayedCall] = {}
-        self._states: dict[str, ServiceState] = {}
-        self._soon: IDelayedCall | None = None
+        self._closed = False
 
-    def boot(self, services: Sequence[Service]) -> None:
-        """Serve these from now on, each as soon as one of its targets is healthy.
+    # What there is.
+
+    def services(self) -> list[Service]:
+        """What is served."""
+        return [entry.service for entry in self._serving.entries.values()]
+
+    def declared(self, name: str) -> Service | None:
+        """What the configuration file says of a service."""
+        return self._declared.get(name)
+
+    def snapshot(self) -> Snapshot:
+        """What is served now."""
+        return self._serving.snapshot()
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Each service and its state, as plain data."""
+        report = self._data_plane.report()
+        return [
+            describe(entry, report.get(name, ()), self._turns.busy(name), name in self._declared)
+            for name, entry in self._serving.entries.items()
+        ]
+
+    def publish(self) -> None:
+        """Let the data plane serve what is served now."""
+        self._serving.publish()
+
+    # The beginning.
+
+    def boot(self, services: Sequence[Service], state: State | None = None) -> None:
+        """Serve what the last run did, with all targets taken for healthy; then what the
+        configuration file says, as far as that is new: each service as soon as one of its targets
+        is healthy, and those that were served before after an ordinary deployment.
 
         @raise kproxy.tree.WrapperFailed: a wrapper does not take its options.
         """
-        for service in services:
-            self._serving[service.name] = Checks(
-                service, self._clock, self._ask, self._publish_soon
-            )
-        self.publish()
-        for service in services:
-            self._serving[service.name].start()
+        self._declared = {service.name: service for service in services}
+        entries = self._serving.entries
+        restore(
+            state or State(), self._serving, self._declared, self._data_plane, self._healthy_checks
+        )
+        taken = self._serving.held(entries)
+        fresh = [
+            service
+            for service in services
+            if service.name not in entries
+            and self._serving.heeded(service.name) != fingerprint(service)
+            and holder(service, taken) is None
+        ]
+        for service in fresh:
+            checks = Checks(service, self._clock, self._ask, self._changed_of(service.name))
+            entries[service.name] = Entry(checks, fingerprint(service), proven=False)
+        self._serving.publish()
+        for entry in entries.values():
+            entry.checks.start()
+        for service in fresh:
             self._late[service.name] = self._clock.callLater(
                 service.deploy_timeout, self._report_late, service.name
             )
+        self._follow_file()
+
+    def _healthy_checks(self, service: Service) -> Checks:
+        soon = self._serving.publish_soon
+        return Checks(service, self._clock, self._ask, soon, healthy=True)
+
+    def _changed_of(self, name: str) -> Callable[[], None]:
+        def changed() -> None:
+            entry = self._serving.entries.get(name)
+            if entry is not None and not entry.proven and entry.checks.all_healthy():
+                entry.proven = True
+                self._forget_late(name)
+                self._save_in_background()
+            self._serving.publish_soon()
+
+        return changed
 
     def _report_late(self, name: str) -> None:
         del self._late[name]
-        checks = self._serving[name]
+        checks = self._serving.entries[name].checks
         if not checks.all_healthy():
             _log.error(
                 "{service} is not healthy after {timeout:g} s, and is tried on: {why}",
@@ -76,127 +160,266 @@ class Controller:
                 why=checks.why_not(),
             )
 
-    def snapshot(self) -> Snapshot:
-        """What is served now."""
-        states = {}
-        for name, checks in self._serving.items():
-            old = self._states.get(name)
-            healthy = checks.healthy()
-            if old is not None and old.service is checks.service and old.healthy == healthy:
-                states[name] = old
-            else:
-                states[name] = ServiceState(checks.service, healthy)
-        self._states = states
-        return Snapshot(tuple(states.values()))
+    # What the file says.
 
-    def publish(self) -> None:
-        """Let the data plane serve what is served now."""
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
-        self._data_plane.apply(self.snapshot())
+    def reload(self, configuration: Configuration, tell: Tell = untold) -> Deferred[list[str]]:
+        """Deploy what the file says anew; what it said before is not touched.
 
-    def _publish_soon(self) -> None:
-        """The health of a target has changed; whatever else changes at the same time goes along."""
-        if self._soon is None:
-            self._soon = self._clock.callLater(0, self._publish_now)
-
-    def _publish_now(self) -> None:
-        self._soon = None
-        self.publish()
-
-    def reload(self, configuration: Configuration) -> Deferred[None]:
-        """Deploy what differs from what is served; what does not is not touched.
-
-        @return: fires when all of it is served, or has failed; each failure is in the log.
+        @return: fires with what has failed, when all the rest is served.
         """
-        for deployment in list(self._deploying.values()):
+        for deployment in list(self._from_file.values()):
             deployment.fail("the configuration was read again")
-        wanted = {service.name: service for service in configuration.services}
-        waits = [self.remove(name) for name in list(self._serving) if name not in wanted]
-        for name, service in wanted.items():
-            serving = self._serving.get(name)
-            if serving is None or serving.service != service:
-                waits.append(self.deploy(service).addErrback(self._log_failure))
-        done: Deferred[None] = Deferred()
-        DeferredList(waits).addCallback(lambda _: done.callback(None))
+        self._declared = {service.name: service for service in configuration.services}
+        return self._follow_file(tell)
+
+    def _follow_file(self, tell: Tell = untold) -> Deferred[list[str]]:
+        serving, declared = self._serving, self._declared
+        for name in [name for name in serving.removed if name not in declared]:
+            del serving.removed[name]
+        marks = {name: fingerprint(service) for name, service in declared.items()}
+        news = [name for name, mark in marks.items() if serving.heeded(name) != mark]
+        gone = [
+            name
+            for name, entry in serving.entries.items()
+            if entry.heeded is not None and name not in declared
+        ]
+        moving = {*news, *gone}
+        held = serving.held(name for name in serving.entries if name not in moving)
+        waits = [self.remove(name, tell) for name in gone]
+        for name in news:
+            entry, service = serving.entries.get(name), declared[name]
+            served = entry is not None and entry.service == service
+            if entry is not None and served and not self._turns.busy(name):
+                entry.heeded = marks[name]
+                self._save_in_background()
+                continue
+            other = holder(service, held)
+            if other is not None:
+                waits.append(fail(HostInUse(f"{name}: {HOST_IN_USE} ({other})")))
+            else:
+                waits.append(Deferred.fromCoroutine(self._deploy_from_file(service, tell)))
+        failures: list[str] = []
+
+        def note(failure: Failure) -> None:
+            _log_failure(failure)
+            failures.append(failure.getErrorMessage())
+
+        done: Deferred[list[str]] = Deferred()
+        DeferredList([wait.addErrback(note) for wait in waits]).addCallback(
+            lambda _: done.callback(failures)
+        )
         return done
 
-    def deploy(self, service: Service) -> Deferred[None]:
-        """Serve a service, new or changed, once all of its targets are healthy.
+    async def _deploy_from_file(self, service: Service, tell: Tell) -> None:
+        async with self._turns.turn(service.name):
+            if self._declared.get(service.name) is not service:
+                raise DeploymentFailed(f"{service.name}: the configuration was read again")
+            deployment = Deployment(service, self._clock, self._ask, tell)
+            self._from_file[service.name] = deployment
+            try:
+                checks = await self._healthy(deployment)
+            finally:
+                del self._from_file[service.name]
+            gone, saved = self._switch(checks, tell)
+        await self._finish(service.name, gone, service.drain_timeout, saved, tell)
 
+    # What the command line says.
+
+    def deploy(
+        self, service: Service, tell: Tell = untold, *, force: bool = False
+    ) -> Deferred[None]:
+        """Serve a service, new or changed, once all of its targets are healthy. It waits for other
+        operations on the service; cancelled, it leaves everything as it was.
+
+        @param force: do not wait for the targets to be healthy.
         @return: fires when the requests of targets that it does not have any more have ended; fails
             with `DeploymentFailed`, and then the service is served as it was.
         """
-        before = self._deploying.pop(service.name, None)
-        if before is not None:
-            before.fail("a newer deployment took its place")
-        _log.info("deploying {service}", service=service.name)
-        deployment = Deployment(service, self._clock, self._ask)
-        self._deploying[service.name] = deployment
-        return deployment.done.addCallback(self._switch, deployment)
+        return Deferred.fromCoroutine(self._deploy(service, tell, force))
 
-    def _switch(self, checks: Checks, deployment: Deployment) -> Deferred[None]:
-        """All targets are healthy: give them every request from now on, and drain the old ones."""
-        service = checks.service
-        self._deploying.pop(service.name, None)
-        old = self._serving.get(service.name)
-        self._serving[service.name] = checks
-        checks.follow(self._publish_soon)
+    async def _deploy(self, service: Service, tell: Tell, force: bool) -> None:
+        self._refuse_conflict(service)
+        name = service.name
+        if self._turns.busy(name):
+            tell({"event": "queued", "service": name})
+        async with self._turns.turn(name):
+            self._refuse_conflict(service)
+            deployment = Deployment(service, self._clock, self._ask, tell, force=force)
+            checks = await self._healthy(deployment)
+            try:
+                self._refuse_conflict(service)
+            except HostInUse:
+                checks.stop()
+                raise
+            gone, saved = self._switch(checks, tell)
+        await self._finish(name, gone, service.drain_timeout, saved, tell)
+
+    def _refuse_conflict(self, service: Service) -> None:
+        if self._closed:
+            raise DeploymentFailed("the proxy is stopping")
+        other = self._serving.holder(service)
+        if other is not None:
+            raise HostInUse(f"{HOST_IN_USE} ({other})")
+
+    async def _healthy(self, deployment: Deployment) -> Checks:
+        name = deployment.service.name
+        _log.info("deploying {service}", service=name)
+        self._deploying.add(deployment)
         try:
-            self.publish()
+            return await deployment.done
+        except DeploymentFailed as error:
+            _log.info("deployment of {service} failed: {error}", service=name, error=error)
+            raise
+        finally:
+            self._deploying.discard(deployment)
+
+    def _switch(self, checks: Checks, tell: Tell) -> tuple[list[Target], Deferred[None]]:
+        """All targets are healthy: give them every request from now on.
+
+        @return: the targets that get none any more; and what fires when the state is safe.
+        """
+        service, entries = checks.service, self._serving.entries
+        name = service.name
+        old = entries.get(name)
+        gate = Gate() if old is None else old.gate
+        declared = self._declared.get(name)
+        entries[name] = Entry(checks, None if declared is None else fingerprint(declared), gate)
+        checks.follow(self._serving.publish_soon)
+        try:
+            self._serving.publish()
         except Exception as error:
             checks.stop()
             if old is None:
-                del self._serving[service.name]
+                del entries[name]
             else:
-                self._serving[service.name] = old
-            raise DeploymentFailed(f"{service.name}: {error}") from error
-        self._forget_late(service.name)
-        _log.info("deployed {service}", service=service.name)
-        if old is None:
-            return _done()
-        old.stop()
-        gone = [target for target in old.service.targets if target not in service.targets]
-        return self._data_plane.drain(service.name, gone, service.drain_timeout)
-
-    def remove(self, name: str) -> Deferred[None]:
-        """Serve a service no more.
-
-        @return: fires when its last request has ended.
-        """
-        checks = self._serving.pop(name)
-        checks.stop()
+                entries[name] = old
+            raise DeploymentFailed(f"{name}: {error}") from error
+        self._serving.removed.pop(name, None)
         self._forget_late(name)
-        self.publish()
-        _log.info("removed {service}", service=name)
-        return self._data_plane.drain(name, checks.service.targets, checks.service.drain_timeout)
+        targets = [str(target) for target in service.targets]
+        _log.info("deployed {service}", service=name, targets=targets)
+        tell({"event": "switched", "service": name, "targets": targets})
+        saved = self._save(tell)
+        if old is None:
+            return [], saved
+        old.checks.stop()
+        return [target for target in old.service.targets if target not in service.targets], saved
+
+    def remove(self, name: str, tell: Tell = untold) -> Deferred[None]:
+        """Serve a service no more; after other operations on it.
+
+        @return: fires when its last request has ended; fails with `UnknownService`.
+        """
+        return Deferred.fromCoroutine(self._remove(name, tell))
+
+    async def _remove(self, name: str, tell: Tell) -> None:
+        self._entry(name)
+        if self._turns.busy(name):
+            tell({"event": "queued", "service": name})
+        async with self._turns.turn(name):
+            service = self._entry(name).service
+            self._serving.entries.pop(name).checks.stop()
+            declared = self._declared.get(name)
+            if declared is not None:
+                self._serving.removed[name] = fingerprint(declared)
+            self._forget_late(name)
+            self._serving.publish()
+            _log.info("removed {service}", service=name)
+            saved = self._save(tell)
+        await self._finish(name, service.targets, service.drain_timeout, saved, tell)
+
+    def pause(
+        self, name: str, drain_timeout: float, max_pause: float, tell: Tell = untold
+    ) -> Deferred[None]:
+        """Hold new requests of a service, each for `max_pause` seconds at most.
+
+        @return: fires when the requests before have ended, or were cut after `drain_timeout`.
+        """
+        return self._close_gate(name, Gate("paused", "", max_pause), drain_timeout, tell)
+
+    def stop(
+        self, name: str, drain_timeout: float, message: str, tell: Tell = untold
+    ) -> Deferred[None]:
+        """Answer requests of a service with 503 and a message.
+
+        @return: fires when the requests before have ended, or were cut after `drain_timeout`.
+        """
+        return self._close_gate(name, Gate("stopped", message), drain_timeout, tell)
+
+    def resume(self, name: str, tell: Tell = untold) -> Deferred[None]:
+        """Let requests of a service pass again, those first that were held.
+
+        @return: fires when that is safe.
+        """
+        return Deferred.fromCoroutine(self._set_gate(name, Gate(), tell))
+
+    def _close_gate(
+        self, name: str, gate: Gate, drain_timeout: float, tell: Tell
+    ) -> Deferred[None]:
+        async def close() -> None:
+            await self._set_gate(name, gate, tell)
+            entry = self._serving.entries.get(name)
+            if entry is not None:
+                await self._drains.drain(name, entry.service.targets, drain_timeout, tell)
+
+        return Deferred.fromCoroutine(close())
+
+    async def _set_gate(self, name: str, gate: Gate, tell: Tell) -> None:
+        self._entry(name).gate = gate
+        self._serving.publish()
+        _log.info("{service} is {state} now", service=name, state=gate.state)
+        await shielded(self._save(tell))
+
+    # Private.
+
+    def _entry(self, name: str) -> Entry:
+        entry = self._serving.entries.get(name)
+        if entry is None:
+            raise UnknownService(name)
+        return entry
+
+    async def _finish(
+        self,
+        name: str,
+        targets: Sequence[Target],
+        timeout: float,
+        saved: Deferred[None],
+        tell: Tell,
+    ) -> None:
+        drained = self._drains.drain(name, targets, timeout, tell)
+        await shielded(saved)
+        await drained
+
+    def _save(self, tell: Tell) -> Deferred[None]:
+        def failed(failure: Failure) -> None:
+            message = f"the state could not be saved: {failure.getErrorMessage()}"
+            _log.error("{message}", message=message)
+            tell({"event": "warning", "message": message})
+
+        return self._store.save(self._serving.state()).addErrback(failed)
+
+    def _save_in_background(self) -> None:
+        self._save(untold)
 
     def _forget_late(self, name: str) -> None:
         late = self._late.pop(name, None)
         if late is not None:
             late.cancel()
 
-    def _log_failure(self, failure: Failure) -> None:
-        if failure.check(DeploymentFailed):
-            _log.error("deployment failed: {error}", error=failure.value)
-        else:
-            _log.failure("deployment failed", failure)
-
-    def stop(self) -> None:
+    def close(self) -> None:
         """Check and deploy no more."""
+        self._closed = True
         for name in list(self._late):
             self._forget_late(name)
-        for deployment in list(self._deploying.values()):
+        for deployment in list(self._deploying):
             deployment.fail("the proxy is stopping")
-        for checks in self._serving.values():
-            checks.stop()
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+        for entry in self._serving.entries.values():
+            entry.checks.stop()
+        self._serving.close()
 
 
-def _done() -> Deferred[None]:
-    done: Deferred[None] = Deferred()
-    done.callback(None)
-    return done
+def _log_failure(failure: Failure) -> None:
+    if failure.check(OperationFailed):
+        _log.error("deployment failed: {error}", error=failure.value)
+    else:
+        _log.failure("deployment failed", failure)

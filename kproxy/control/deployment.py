@@ -9,9 +9,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from kproxy.config.model import Service, Target
 from kproxy.control.health import Ask, HealthCheck
+from kproxy.control.progress import Tell, untold
 
 
-class DeploymentFailed(Exception):
+class OperationFailed(Exception):
+    """What was asked for can't be done, and nothing has changed; the text says why."""
+
+
+class DeploymentFailed(OperationFailed):
     """The new targets did not become healthy; the text says which, and why."""
 
 
@@ -22,19 +27,39 @@ class Checks:
     one has others to stand in for it.
 
     @param changed: called whenever a target turned healthy or unhealthy.
+    @param checked: called with each single check.
+    @param healthy: the targets count as healthy until a check says otherwise.
     """
 
     def __init__(
-        self, service: Service, clock: IReactorTime, ask: Ask, changed: Callable[[], object]
+        self,
+        service: Service,
+        clock: IReactorTime,
+        ask: Ask,
+        changed: Callable[[], object],
+        checked: Callable[[HealthCheck], object] | None = None,
+        *,
+        healthy: bool = False,
     ) -> None:
         self.service = service
         self._changed = changed
+        self._start_healthy = healthy
         self._checks = {
-            target: HealthCheck(target, service.healthcheck, clock, ask, self._one_changed)
+            target: HealthCheck(
+                target,
+                service.healthcheck,
+                clock,
+                ask,
+                self._one_changed,
+                checked,
+                True if healthy else None,
+            )
             for target in service.targets
         }
 
     def start(self) -> None:
+        if self._start_healthy and len(self._checks) == 1:
+            return
         for check in list(self._checks.values()):
             check.start()
 
@@ -45,6 +70,10 @@ class Checks:
     def follow(self, changed: Callable[[], object]) -> None:
         """Tell another of changes from now on."""
         self._changed = changed
+
+    def all(self) -> tuple[HealthCheck, ...]:
+        """The checks, in the order of the targets."""
+        return tuple(self._checks.values())
 
     def healthy(self) -> tuple[Target, ...]:
         """The targets whose last check went well."""
@@ -70,16 +99,32 @@ class Checks:
 class Deployment:
     """Waits until all targets of a service are healthy.
 
+    @param force: do not wait: they count as healthy.
     @ivar done: fires with the `Checks` once they are; fails with `DeploymentFailed` after
         ``deploy_timeout``, or when cancelled.
     """
 
-    def __init__(self, service: Service, clock: IReactorTime, ask: Ask) -> None:
+    def __init__(
+        self,
+        service: Service,
+        clock: IReactorTime,
+        ask: Ask,
+        tell: Tell = untold,
+        *,
+        force: bool = False,
+    ) -> None:
         self.service = service
         self.done: Deferred[Checks] = Deferred(lambda _: self.fail("it was cancelled"))
-        self._checks = Checks(service, clock, ask, self._changed)
+        self._tell = tell
+        self._checks = Checks(service, clock, ask, self._changed, self._checked, healthy=force)
         self._timer: IDelayedCall | None = clock.callLater(service.deploy_timeout, self._time_out)
         self._checks.start()
+        self._changed()
+
+    def _checked(self, check: HealthCheck) -> None:
+        if self._timer is not None:
+            event = {"attempt": check.attempts, "healthy": check.healthy, "failure": check.failure}
+            self._tell({"event": "check", "target": str(check.target), **event})
 
     def _changed(self) -> None:
         if self._timer is not None and self._checks.all_healthy():
@@ -93,9 +138,10 @@ class Deployment:
 
     def fail(self, reason: str) -> None:
         """Give up; what was there before stays."""
+        if self.done.called:
+            return
         self._checks.stop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self.done.called:
-            self.done.errback(DeploymentFailed(f"{self.service.name}: {reason}"))
+        self.done.errback(DeploymentFailed(f"{self.service.name}: {reason}"))

@@ -42,6 +42,8 @@ class HealthCheck:
     """Checks one target at once, and then every interval.
 
     @param changed: called with the check when its target turned healthy or unhealthy.
+    @param checked: called with the check after every single one.
+    @param healthy: True: it counts as healthy until a check says otherwise.
     @ivar healthy: what the last check said; None before it.
     @ivar failure: why the last check failed, in a sentence; empty when it did not.
     @ivar attempts: how many checks there have been.
@@ -54,15 +56,18 @@ class HealthCheck:
         clock: IReactorTime,
         ask: Ask,
         changed: Callable[[HealthCheck], object],
+        checked: Callable[[HealthCheck], object] | None = None,
+        healthy: bool | None = None,
     ) -> None:
         self.target = target
         self.options = options
-        self.healthy: bool | None = None
+        self.healthy = healthy
         self.failure = ""
         self.attempts = 0
         self._clock = clock
         self._ask = ask
         self._changed = changed
+        self._checked = checked
         self._timer: IDelayedCall | None = None
         self._asking: Deferred[Any] | None = None
         self._stopped = False
@@ -105,6 +110,8 @@ class HealthCheck:
                 state="healthy" if self.healthy else "unhealthy",
                 why=f": {why_not}" if why_not else "",
             )
+        if self._checked is not None:
+            self._checked(self)
         if self.healthy != was:
             self._changed(self)
 

@@ -82,7 +82,7 @@ class Exchange:
         self._body_started = False
         self._chunked = False
         self._done = False
-        self._ended: Callable[[Exchange], object] | None = None
+        self._ended: tuple[Callable[[Exchange], object], ...] = ()
         self._producing = False
         self._repeated = False
         self.sent = False
@@ -282,7 +282,10 @@ class Exchange:
         self._leaf.answers.remove(self)
         if error.unused and self._may_repeat():
             self._repeated = True
-            self._to_target(self._pool, fresh=True)
+            pool = self._pool
+            if pool is not None and pool.closed:  # it was replaced, and gets no request any more
+                pool = self._leaf.balancer.pick()
+            self._to_target(pool, fresh=True)
             return
         self._warn(error)
         self._answer(502)
@@ -303,8 +306,8 @@ class Exchange:
         self._answer(504)
 
     def on_end(self, callback: Callable[[Exchange], object]) -> None:
-        """Call back when this has left its target; for draining, which is one at a time."""
-        self._ended = callback
+        """Call back when this has left its target; for draining."""
+        self._ended += (callback,)
 
     def cancel(self) -> None:
         """Draining is over: end this now."""
@@ -350,8 +353,9 @@ class Exchange:
     def _leave_pool(self) -> None:
         if self._pool is not None:
             self._pool.active.discard(self)
-        if self._ended is not None:
-            self._ended(self)
+        ended, self._ended = self._ended, ()
+        for callback in ended:
+            callback(self)
 
 
 def _fields_of(headers: Any) -> dict[bytes, tuple[bytes, ...]]:

@@ -112,6 +112,8 @@ def test_the_environment_variables_stand_for_the_options() -> None:
         "KPROXY_SERVER": "10.0.0.1",
         "KPROXY_HTTP_PORT": "8080",
         "KPROXY_BIND": "127.0.0.1,::1",
+        "KPROXY_STATE_DIR": "/srv/state",
+        "KPROXY_SOCKET": "/run/kproxy.sock",
         "KPROXY_DEBUG": "yes",
     }
     assert set(environ) == first_column("Environment variables")
@@ -120,6 +122,7 @@ def test_the_environment_variables_stand_for_the_options() -> None:
     assert (options["destination"], options["server"]) == ("staging", "10.0.0.1")
     assert options["http-port"] == 8080
     assert options["bind"] == ["127.0.0.1", "::1"]
+    assert (options["state-dir"], options["socket"]) == ("/srv/state", "/run/kproxy.sock")
     assert options["debug"]
 
 

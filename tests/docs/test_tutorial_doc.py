@@ -38,7 +38,8 @@ class Reader:
             script = commands / name
             script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
             script.chmod(0o755)
-        self.env = environment(HOME=str(folder), no_proxy="*")
+        own = {"KPROXY_STATE_DIR": f"{folder}/state", "KPROXY_SOCKET": f"{folder}/kproxy.sock"}
+        self.env = environment(HOME=str(folder), no_proxy="*", **own)
         self.env["PATH"] = f"{commands}:{self.env.get('PATH', '')}"
 
     def follow(self, block: Block) -> None:

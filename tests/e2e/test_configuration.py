@@ -280,4 +280,4 @@ def test_kproxy_starts_where_it_may_not_write(stage: Stage) -> None:
     config = stage.deploy({"app": {"hosts": [target.address]}})
     proxy = stage.proxy(config, healthy=("app.example",), HOME=str(stage.folder / "missing"))
     assert proxy.stop() == 0
-    assert sorted(os.listdir(stage.folder)) == ["deploy.yml", "tmp"]
+    assert sorted(os.listdir(stage.folder)) == ["deploy.yml", "state", "tmp"]

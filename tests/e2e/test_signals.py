@@ -144,7 +144,7 @@ class Daemon:
         done = subprocess.run(
             command,
             cwd=folder,
-            env=environment(TMPDIR=str(folder)),
+            env=environment(TMPDIR=str(folder), KPROXY_STATE_DIR=str(folder / "state")),
             capture_output=True,
             timeout=60,
             check=False,

@@ -457,7 +457,77 @@ def test_a_target_that_left_twice_is_drained_of_all_its_requests() -> None:
     assert times == [0]
 
 
+def test_a_target_that_is_still_served_is_drained_of_what_it_has_now() -> None:
+    plane = Plane(service())
+    client, target = plane.begin()
+    plane.apply(up(service(), gate="paused"))
+    times: list[float] = []
+    plane.plane.drain("app", [A], 10.0).addCallback(lambda _: times.append(plane.clock.seconds()))
+    held = plane.client()
+    held.send(get())
+    plane.clock.advance(1)
+    assert times == []
+    target.send(answer())
+    assert one_message(client).status == 200
+    assert times == [1]
+    plane.apply(up(service()))
+    plane.network.wires[-1].send(answer(b"later"))
+    assert one_message(held).body == b"later"
+
+
+def test_what_a_served_target_has_is_cut_in_time_and_its_tunnels_at_once() -> None:
+    plane = Plane(service())
+    client, target = plane.begin(get(b"/", b"Connection: Upgrade", b"Upgrade: x"))
+    target.send(b"HTTP/1.1 101 OK\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    waiting, _ = plane.begin()
+    drained = plane.plane.drain("app", [A], 10.0)
+    client.turn()
+    assert client.lost is not None
+    assert not drained.called
+    plane.clock.advance(10)
+    assert drained.called
+    assert one_message(waiting).status == 504
+
+
+def test_one_request_may_be_waited_for_by_several() -> None:
+    plane = Plane(service())
+    _, target = plane.begin()
+    first = plane.plane.drain("app", [A], 10.0)
+    second = plane.plane.drain("app", [A], 20.0)
+    _, times = gone(plane)
+    target.send(answer())
+    assert first.called
+    assert second.called
+    assert times == [0]
+
+
+def test_a_request_is_not_repeated_at_a_target_that_has_been_replaced() -> None:
+    plane = Plane(service())
+    client, target = plane.begin()
+    target.send(answer())
+    one_message(client)
+    again, same = plane.begin()
+    assert same is target
+    plane.apply(up(service("app", B)))
+    target.reset()
+    again.turn()
+    assert plane.network.addresses == ["a:1", "b:1"]
+    plane.network.wires[-1].send(answer(b"from b"))
+    assert one_message(again).body == b"from b"
+
+
 # Looking at it, and the end.
+
+
+def test_a_report_shows_targets_that_are_being_drained() -> None:
+    plane = Plane(service())
+    _, target = plane.begin()
+    gone(plane)
+    assert plane.plane.report() == {"app": [TargetReport("b:1", 0), TargetReport("a:1", 1, True)]}
+    plane.apply()
+    assert plane.plane.report() == {"app": [TargetReport("a:1", 1, True)]}
+    target.send(answer())
+    assert plane.plane.report() == {}
 
 
 def test_a_report_says_what_targets_are_doing() -> None:

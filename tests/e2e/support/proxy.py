@@ -132,7 +132,12 @@ class Proxy:
         self.temp.mkdir(exist_ok=True)
         self.address = bind or "127.0.0.1"
         self.port = port or 0
-        self._env = environment(TMPDIR=str(self.temp), **env)
+        self.socket = folder / "kproxy.sock"
+        self.state = folder / "state"
+        self._env = environment(
+            TMPDIR=str(self.temp),
+            **{"KPROXY_SOCKET": str(self.socket), "KPROXY_STATE_DIR": str(self.state), **env},
+        )
         self._folder = folder
         self._descriptors = descriptors
         self.expect_traceback = False
@@ -275,6 +280,12 @@ class Proxy:
             stream.close()
         if not self.expect_traceback:
             assert "Traceback" not in self.output, self.output
+
+    # Its command.
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run ``kproxy`` against it."""
+        return run([*KPROXY, *arguments], cwd=self._folder, KPROXY_SOCKET=str(self.socket))
 
     # Its memory.
 

@@ -127,7 +127,7 @@ def test_one_wrapper_can_be_shown(capsys: Captured) -> None:
 @pytest.mark.usefixtures("installed")
 def test_an_unknown_wrapper_gets_the_nearest_name(capsys: Captured) -> None:
     assert main.main(["wrappers", "limmit"]) == 1
-    assert 'kproxy: there is no wrapper "limmit"; did you mean "limit"?' in capsys.readouterr().err
+    assert 'Error: there is no wrapper "limmit"; did you mean "limit"?' in capsys.readouterr().err
 
 
 def test_a_default_that_can_not_be_imported_does_not_stop_the_listing(

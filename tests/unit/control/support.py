@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
 
 from kproxy.config.model import Healthcheck, Service, Target
+from kproxy.dataplane import TargetReport
 from kproxy.snapshot import Snapshot
 
 A, B, C = Target("a", 1), Target("b", 1), Target("c", 1)
@@ -64,6 +65,7 @@ class Plane:
         self.draining: list[Deferred[None]] = []
         self.drained_at_once = True
         self.refuses: Exception | None = None
+        self.reports: dict[str, list[TargetReport]] = {}
 
     def apply(self, snapshot: Snapshot) -> None:
         if self.refuses is not None:
@@ -78,6 +80,9 @@ class Plane:
             done.callback(None)
         return done
 
+    def report(self) -> dict[str, list[TargetReport]]:
+        return self.reports
+
     @property
     def serving(self) -> dict[str, tuple[Target, ...]]:
         """The healthy targets of each service, in the last snapshot."""
@@ -89,7 +94,8 @@ class Plane:
 
 
 def service(name: str = "app", *targets: Target, **options: Any) -> Service:
-    return Service(name, targets or (A,), **options)
+    """A service with a host of its own."""
+    return Service(name, targets or (A,), **{"hosts": (f"{name}.example",), **options})
 
 
 class Log:

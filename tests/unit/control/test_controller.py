@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
 from kproxy.config.model import Configuration, Service
-from kproxy.control.controller import Controller
+from kproxy.control.controller import Controller, HostInUse
 from kproxy.control.deployment import DeploymentFailed
+from kproxy.control.progress import Event, Tell, untold
+from kproxy.dataplane import TargetReport
 from tests.unit.control.support import A, B, C, Log, Plane, Targets, service
 
 
@@ -41,10 +43,10 @@ class Case:
         """What the reload's Deferred fires with."""
         return self.result_of(self.controller.reload(Configuration(services=services)))
 
-    def deploy(self, wanted: Service) -> list[Any]:
-        return self.result_of(self.controller.deploy(wanted))
+    def deploy(self, wanted: Service, tell: Tell = untold) -> list[Any]:
+        return self.result_of(self.controller.deploy(wanted, tell))
 
-    def result_of(self, done: Deferred[None]) -> list[Any]:
+    def result_of(self, done: Deferred[Any]) -> list[Any]:
         results: list[Any] = []
         done.addBoth(results.append)
         self.clock.advance(0)
@@ -222,15 +224,175 @@ def test_a_new_service_that_the_data_plane_refuses_is_not_there() -> None:
     assert case.plane.serving == {"app": (A,)}
 
 
-def test_a_newer_deployment_takes_the_place_of_one_that_is_under_way() -> None:
+def test_deployments_of_one_service_queue_up() -> None:
     case = Case(service("app", A), up=(A, C))
+    told: list[Event] = []
     first = case.deploy(service("app", B))
+    second = case.deploy(service("app", C), told.append)
+    assert told == [{"event": "queued", "service": "app"}]
+    assert case.targets.times(C) == []
+    case.targets.waiting[0][1].callback(200)
+    case.pass_time(0)
+    assert (first, second) == ([None], [None])
+    assert [s.services[0].service.targets for s in case.plane.snapshots[-2:]] == [(B,), (C,)]
+    assert case.plane.serving == {"app": (C,)}
+
+
+def test_a_deployment_that_waits_goes_on_when_the_one_before_it_failed() -> None:
+    case = Case(service("app", A), up=(A, C))
+    first = case.deploy(service("app", B, deploy_timeout=5.0))
     second = case.deploy(service("app", C))
+    case.pass_time(5)
     assert first[0].check(DeploymentFailed)
     assert second == [None]
     assert case.plane.serving == {"app": (C,)}
-    case.pass_time(60)
+
+
+def test_the_next_deployment_does_not_wait_for_the_draining_of_the_one_before() -> None:
+    case = Case(service("app", A), up=(A, B, C))
+    case.plane.drained_at_once = False
+    first = case.deploy(service("app", B))
+    second = case.deploy(service("app", C))
     assert case.plane.serving == {"app": (C,)}
+    assert (first, second) == ([], [])
+    case.plane.draining[1].callback(None)
+    assert (first, second) == ([], [None])
+    case.plane.draining[0].callback(None)
+    assert first == [None]
+
+
+def test_deployments_of_different_services_run_side_by_side() -> None:
+    case = Case(service("one", A), up=(A, C))
+    first = case.deploy(service("one", B))
+    second = case.deploy(service("two", C))
+    assert (first, second) == ([], [None])
+    assert case.plane.serving == {"one": (A,), "two": (C,)}
+
+
+def test_a_forced_deployment_waits_for_no_health_check() -> None:
+    case = Case(service("app", A), up=(A,))
+    assert case.result_of(case.controller.deploy(service("app", B, C), force=True)) == [None]
+    assert case.plane.serving == {"app": (B, C)}
+
+
+def test_what_a_deployment_is_waiting_for_is_told() -> None:
+    case = Case(service("app", A), up=(A,))
+    case.plane.drained_at_once = False
+    case.say(down=(B,))
+    told: list[Event] = []
+    results = case.deploy(service("app", B), told.append)
+    case.say(B)
+    case.plane.reports = {"app": [TargetReport("b:1", 7), TargetReport("a:1", 2, True)]}
+    case.pass_time(1)
+    case.plane.reports = {"app": [TargetReport("b:1", 7), TargetReport("a:1", 1, True)]}
+    case.pass_time(1)
+    case.plane.draining[0].callback(None)
+    assert results == [None]
+    check = {"event": "check", "target": "b:1"}
+    assert told == [
+        {**check, "attempt": 1, "healthy": False, "failure": "it answered 500"},
+        {**check, "attempt": 2, "healthy": True, "failure": ""},
+        {"event": "switched", "service": "app", "targets": ["b:1"]},
+        {"event": "draining", "service": "app", "requests": 2},
+        {"event": "draining", "service": "app", "requests": 1},
+    ]
+
+
+def test_a_cancelled_deployment_leaves_the_old_serving() -> None:
+    case = Case(service("app", A), up=(A,))
+    deployment = case.controller.deploy(service("app", B))
+    deployment.cancel()
+    assert case.result_of(deployment)[0].check(DeploymentFailed)
+    assert case.targets.cancelled == [B]
+    case.say(B)
+    case.pass_time(60)
+    assert case.plane.serving == {"app": (A,)}
+
+
+def test_a_deployment_can_be_cancelled_while_it_waits_for_its_turn() -> None:
+    case = Case(service("app", A), up=(A, C))
+    first = case.deploy(service("app", B))
+    waiting = case.controller.deploy(service("app", C))
+    waiting.cancel()
+    assert case.result_of(waiting)[0].check(CancelledError)
+    case.targets.waiting[0][1].callback(200)
+    case.pass_time(0)
+    assert first == [None]
+    assert case.plane.serving == {"app": (B,)}
+
+
+def test_who_stops_waiting_for_the_draining_does_not_stop_the_draining() -> None:
+    case = Case(service("app", A), up=(A, B))
+    case.plane.drained_at_once = False
+    deployment = case.controller.deploy(service("app", B))
+    case.pass_time(0)
+    deployment.cancel()
+    assert case.result_of(deployment)[0].check(CancelledError)
+    assert case.plane.serving == {"app": (B,)}
+    assert not case.plane.draining[0].called
+    case.plane.draining[0].callback(None)
+    assert case.clock.getDelayedCalls() == []
+
+
+# Who has which host.
+
+
+def test_a_host_and_path_of_another_service_are_refused() -> None:
+    one = service("one", A, hosts=("a.example", "b.example"), path_prefixes=("/", "/api"))
+    case = Case(one, up=(A, B))
+    asked = len(case.targets.asked)
+    for prefixes in (("/",), ("/x", "/api")):
+        wanted = service("two", B, hosts=("c.example", "b.example"), path_prefixes=prefixes)
+        (failure,) = case.deploy(wanted)
+        assert failure.check(HostInUse)
+        assert str(failure.value) == "host is used by another service (one)"
+    assert len(case.targets.asked) == asked
+    assert case.plane.serving == {"one": (A,)}
+
+
+def test_the_same_host_with_another_path_is_not_refused() -> None:
+    case = Case(service("one", A, hosts=("a.example",)), up=(A, B))
+    wanted = service("two", B, hosts=("a.example",), path_prefixes=("/api",))
+    assert case.deploy(wanted) == [None]
+    assert case.plane.serving == {"one": (A,), "two": (B,)}
+
+
+def test_two_services_without_hosts_are_in_each_others_way() -> None:
+    case = Case(service("one", A, hosts=()), up=(A, B))
+    assert case.deploy(service("two", B, hosts=()))[0].check(HostInUse)
+
+
+def test_of_two_deployments_that_want_one_host_the_one_that_is_healthy_first_gets_it() -> None:
+    case = Case(up=(C,))
+    hosts = ("a.example",)
+    slow = case.deploy(service("slow", B, hosts=hosts))
+    quick = case.deploy(service("quick", C, hosts=hosts))
+    assert (slow, quick) == ([], [None])
+    case.targets.waiting[0][1].callback(200)
+    assert slow[0].check(HostInUse)
+    assert case.plane.serving == {"quick": (C,)}
+
+
+def test_a_host_may_be_taken_when_its_service_has_let_go_of_it() -> None:
+    case = Case(service("one", A, hosts=("a.example",)), up=(A, B))
+    case.deploy(service("one", A, hosts=("b.example",)))
+    assert case.deploy(service("two", B, hosts=("a.example",))) == [None]
+
+
+def test_a_reload_may_move_a_host_from_service_to_service() -> None:
+    case = Case(service("one", A), service("two", B), up=(A, B))
+    moved = service("one", A, hosts=("two.example",)), service("two", B, hosts=("one.example",))
+    assert case.reload(*moved) == [[]]
+    assert case.plane.services == list(moved)
+
+
+def test_a_reload_does_not_take_the_host_of_a_service_that_only_the_command_line_knows() -> None:
+    case = Case(service("one", A), up=(A, B, C))
+    case.deploy(service("two", B, hosts=("x.example",)))
+    with Log():
+        taken = case.reload(service("one", C), service("three", C, hosts=("x.example",)))
+    assert taken == [["three: host is used by another service (two)"]]
+    assert case.plane.serving == {"one": (C,), "two": (B,)}
 
 
 # Reload.
@@ -242,7 +404,7 @@ def test_a_reload_touches_only_what_differs() -> None:
     asked = len(case.targets.asked)
     changed = service("two", B, response_timeout=5.0)
     results = case.reload(one, changed, service("four", C))
-    assert results == [None]
+    assert results == [[]]
     assert case.plane.services == [one, changed, service("four", C)]
     assert case.plane.serving == {"one": (A,), "two": (B,), "four": (C,)}
     assert [target for _, target in case.targets.asked[asked:]] == [B, C]
@@ -252,7 +414,7 @@ def test_a_reload_touches_only_what_differs() -> None:
 def test_a_reload_of_the_same_does_nothing() -> None:
     case = Case(service("one", A), service("two", B), up=(A,))
     asked, published = len(case.targets.asked), len(case.plane.snapshots)
-    assert case.reload(service("one", A), service("two", B)) == [None]
+    assert case.reload(service("one", A), service("two", B)) == [[]]
     assert len(case.targets.asked) == asked
     assert len(case.plane.snapshots) == published
 
@@ -267,7 +429,7 @@ def test_a_reload_is_done_when_all_of_it_is_served_or_has_failed() -> None:
         assert case.plane.serving == {"one": (B,), "two": (B,)}
         assert results == []
         case.pass_time(1)
-        assert results == [None]
+        assert results == [["two: not healthy within 5 s: c:1: it answered 500"]]
     assert case.plane.serving == {"one": (B,), "two": (B,)}
     (text,) = log.texts
     assert text.startswith("deployment failed: two: not healthy within 5 s: c:1")
@@ -276,7 +438,7 @@ def test_a_reload_is_done_when_all_of_it_is_served_or_has_failed() -> None:
 def test_a_service_that_never_came_up_may_be_replaced() -> None:
     with Log() as log:
         case = Case(service("app", A), up=(B,))
-        assert case.reload(service("app", B)) == [None]
+        assert case.reload(service("app", B)) == [[]]
         case.pass_time(60)
     assert case.plane.serving == {"app": (B,)}
     # The service that was to come up at boot is not reported any more.
@@ -289,8 +451,8 @@ def test_a_reload_ends_deployments_that_are_under_way() -> None:
         first = case.reload(service("app", B))
         assert first == []
         second = case.reload(service("app", A))
-    assert first == [None]
-    assert second == [None]
+    assert first == [["app: the configuration was read again"]]
+    assert second == [[]]
     case.say(B)
     case.pass_time(5)
     assert case.plane.serving == {"app": (A,)}
@@ -298,7 +460,7 @@ def test_a_reload_ends_deployments_that_are_under_way() -> None:
 
 def test_all_services_may_go() -> None:
     case = Case(service("one", A), service("two", B), up=(A,))
-    assert case.reload() == [None]
+    assert case.reload() == [[]]
     assert case.plane.serving == {}
     case.pass_time(60)
     assert case.plane.serving == {}
@@ -310,7 +472,7 @@ def test_all_services_may_go() -> None:
 def test_a_stopped_controller_leaves_nothing_ticking() -> None:
     case = Case(service("one", A, B), service("two", C), up=(A, B))
     results = case.deploy(service("three", C))
-    case.controller.stop()
+    case.controller.close()
     assert results[0].check(DeploymentFailed)
     assert case.clock.getDelayedCalls() == []
     assert case.targets.cancelled == [C, C]

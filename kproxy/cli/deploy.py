@@ -1,0 +1,49 @@
+"""``kproxy deploy SERVICE --target HOST:PORT``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from kproxy.cli.arguments import Boolean, Texts, absolute, add_socket, duration
+from kproxy.control.flags import FLAGS, Flag
+
+
+def register(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "deploy",
+        help="serve a service by new targets, without a gap",
+        description="Serve a service by new targets: check their health, switch every new request "
+        "to them, and wait until the old ones have finished theirs. If they do not become healthy, "
+        "or with Ctrl-C, everything stays as it was.",
+    )
+    parser.add_argument("service", metavar="SERVICE", help="the service's name")
+    for flag in FLAGS:
+        _add(parser, flag)
+    add_socket(parser)
+    parser.set_defaults(run=deploy)
+
+
+def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:
+    kinds: dict[str, dict[str, Any]] = {
+        "text": {"metavar": "TEXT"},
+        "path": {"metavar": "PATH", "type": absolute},
+        "texts": {"metavar": "TEXT,…", "action": Texts},
+        "boolean": {"action": Boolean},
+        "integer": {"metavar": "N", "type": int},
+        "duration": {"metavar": "DURATION", "type": duration},
+    }
+    text = flag.help + (" Not in this version yet." if flag.lacks else "")
+    parser.add_argument(
+        f"--{flag.name}", dest=flag.key, default=argparse.SUPPRESS, help=text, **kinds[flag.kind]
+    )
+
+
+def deploy(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from kproxy.cli.client import Client, of_service
+
+    given = {flag.key: getattr(options, flag.key) for flag in FLAGS if hasattr(options, flag.key)}
+    Client(options.socket).run("POST", of_service(options.service, "deploy"), given)
+    return 0

@@ -1,0 +1,309 @@
+"""The options of a deployment, declared once: for the command line, the admin interface, the docs.
+
+Names and meanings are kamal-proxy's. Each option knows how its value is checked, and what it
+changes of a service. Values are what JSON has; the command line makes them of its texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from kproxy.config import checks
+from kproxy.config.model import Buffering, Logging, Service
+from kproxy.config.pages import Pages, read_pages
+
+Kind = Literal["text", "path", "texts", "boolean", "integer", "duration"]
+
+
+class BadFlag(ValueError):
+    """An option or its value is wrong; the text is a sentence that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One option of ``deploy``."""
+
+    name: str
+    kind: Kind
+    help: str
+    field: str = ""
+    """What it changes: the name of a field of `Service`, or ``part.field``."""
+    check: Callable[[Any], Any] | None = None
+    """Makes the field's value; raises ValueError with the rest of a sentence."""
+    lacks: str = ""
+    """What this version has not got to make it work. Only a value that asks for nothing is
+    taken."""
+
+    @property
+    def key(self) -> str:
+        """Its name in JSON."""
+        return self.name.replace("-", "_")
+
+
+def _each(check: Callable[[str], Any]) -> Callable[[list[str]], tuple[Any, ...]]:
+    return lambda texts: tuple(dict.fromkeys(check(text) for text in texts))
+
+
+def _prefixes(texts: list[str]) -> tuple[str, ...]:
+    return _each(checks.path_prefix)(texts) or ("/",)
+
+
+def _targets(texts: list[str]) -> tuple[Any, ...]:
+    if not texts:
+        raise ValueError("should name a target")
+    return _each(lambda text: checks.target(text, 80))(texts)
+
+
+def _above_zero(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("should be more than 0")
+    return seconds
+
+
+def _port(number: int) -> int | None:
+    if not 0 <= number <= 65535:
+        raise ValueError("should be a port")
+    return number or None
+
+
+def _or_none(check: Callable[[str], str]) -> Callable[[str], str | None]:
+    return lambda text: check(text) if text else None
+
+
+def _pages(text: str) -> Pages:
+    folder = Path(text)
+    if text and not folder.is_absolute():
+        raise ValueError("should be the whole path of a folder")
+    return read_pages(folder) if text else ()
+
+
+_TLS = "TLS"
+_READERS = "read targets"
+
+FLAGS = (
+    Flag("target", "texts", "Where requests go: HOST:PORT.", "targets", _targets),
+    Flag("read-target", "texts", "Where GET and HEAD requests go.", lacks=_READERS),
+    Flag(
+        "host",
+        "texts",
+        "Whose requests are served; none: those that no other service has.",
+        "hosts",
+        _each(checks.host),
+    ),
+    Flag("path-prefix", "texts", "Which paths are served; none: all.", "path_prefixes", _prefixes),
+    Flag(
+        "strip-path-prefix",
+        "boolean",
+        "Whether the target sees paths without it.",
+        "strip_path_prefix",
+    ),
+    Flag("tls", "boolean", "Serve HTTPS.", lacks=_TLS),
+    Flag("tls-on-demand-url", "text", "Who is asked before a certificate is got.", lacks=_TLS),
+    Flag("tls-staging", "boolean", "Take certificates for tests.", lacks=_TLS),
+    Flag("tls-certificate-path", "path", "A certificate of your own.", lacks=_TLS),
+    Flag("tls-private-key-path", "path", "Its private key.", lacks=_TLS),
+    Flag("tls-acme-cache-path", "path", "Where certificates are kept.", lacks=_TLS),
+    Flag(
+        "tls-redirect",
+        "boolean",
+        "Redirect plain HTTP to HTTPS, where there is TLS.",
+        "ssl_redirect",
+    ),
+    Flag(
+        "canonical-host",
+        "text",
+        "Where requests for other hosts are sent.",
+        "canonical_host",
+        _or_none(checks.exact_host),
+    ),
+    Flag(
+        "deploy-timeout",
+        "duration",
+        "How long targets have to become healthy.",
+        "deploy_timeout",
+        _above_zero,
+    ),
+    Flag("drain-timeout", "duration", "How long requests have to finish.", "drain_timeout"),
+    Flag("force", "boolean", "Switch at once, without waiting for health checks."),
+    Flag(
+        "health-check-interval",
+        "duration",
+        "Time from one check to the next.",
+        "healthcheck.interval",
+        _above_zero,
+    ),
+    Flag(
+        "health-check-timeout",
+        "duration",
+        "Time until a check has failed.",
+        "healthcheck.timeout",
+        _above_zero,
+    ),
+    Flag(
+        "health-check-path",
+        "text",
+        "What is asked for; any 2xx answer is healthy.",
+        "healthcheck.path",
+        checks.path,
+    ),
+    Flag(
+        "health-check-port",
+        "integer",
+        "The port of health checks; 0: the target's.",
+        "healthcheck.port",
+        _port,
+    ),
+    Flag(
+        "health-check-host",
+        "text",
+        "The Host header of health checks.",
+        "healthcheck.host",
+        _or_none(checks.exact_host),
+    ),
+    Flag(
+        "writer-affinity-timeout",
+        "duration",
+        "How long a writer reads what it wrote, where there are read targets.",
+        "writer_affinity_timeout",
+    ),
+    Flag("read-target-websockets", "boolean", "Send WebSockets to read targets.", lacks=_READERS),
+    Flag(
+        "target-timeout",
+        "duration",
+        "Time until a response has to begin.",
+        "response_timeout",
+        _above_zero,
+    ),
+    Flag(
+        "buffer-requests",
+        "boolean",
+        "Collect a request body before it is passed on.",
+        "buffering.requests",
+    ),
+    Flag(
+        "buffer-responses",
+        "boolean",
+        "Collect a response body before it is passed on.",
+        "buffering.responses",
+    ),
+    Flag("buffer-memory", "integer", "Bytes of a body held in memory.", "buffering.memory"),
+    Flag(
+        "max-request-body",
+        "integer",
+        "Bytes; past it the answer is 413. 0: no limit.",
+        "buffering.max_request_body",
+    ),
+    Flag(
+        "max-response-body",
+        "integer",
+        "Bytes; past it the answer is 500. 0: no limit.",
+        "buffering.max_response_body",
+    ),
+    Flag("error-pages", "path", "A folder with 404.html and the like.", "error_pages", _pages),
+    Flag(
+        "log-request-header",
+        "texts",
+        "Request headers in the access log.",
+        "logging.request_headers",
+        _each(checks.header_name),
+    ),
+    Flag(
+        "log-response-header",
+        "texts",
+        "Response headers in the access log.",
+        "logging.response_headers",
+        _each(checks.header_name),
+    ),
+    Flag("exclude-metrics-path", "texts", "Paths that metrics don't count.", lacks="metrics"),
+    Flag("forward-headers", "boolean", "Keep X-Forwarded-* of the client.", "forward_headers"),
+    Flag(
+        "client-ip-header",
+        "text",
+        "The header that holds the client's address.",
+        "client_ip_header",
+        _or_none(checks.header_name),
+    ),
+    Flag(
+        "scope-cookie-paths",
+        "boolean",
+        "Put the path prefix before cookie paths.",
+        lacks="scoped cookie paths",
+    ),
+)
+
+BY_KEY = {flag.key: flag for flag in FLAGS}
+
+_TYPES: dict[Kind, tuple[type | tuple[type, ...], str]] = {
+    "text": (str, "a text"),
+    "path": (str, "a text"),
+    "texts": (list, "a list of texts"),
+    "boolean": (bool, "true or false"),
+    "integer": (int, "an integer"),
+    "duration": ((int, float), "a number of seconds"),
+}
+
+
+def unconfigured(name: str) -> Service:
+    """A service that only the command line knows, before its first option.
+
+    @raise BadFlag: the name is none.
+    """
+    try:
+        checks.service_name(name)
+    except ValueError as error:
+        raise BadFlag(f"the name of a service {error}") from None
+    return Service(
+        name=name,
+        targets=(),
+        buffering=Buffering(requests=False, responses=False, max_request_body=0),
+        logging=Logging(request_headers=()),
+    )
+
+
+def deployed(base: Service, options: Mapping[str, Any]) -> Service:
+    """A service with the options of a deployment.
+
+    @param base: what holds where no option says anything else.
+    @raise BadFlag: an option is unknown, wrong, or of no use yet.
+    """
+    changes: dict[str, Any] = {}
+    for key, given in options.items():
+        flag = BY_KEY.get(key)
+        if flag is None:
+            raise BadFlag(f"there is no option {key}")
+        value = checked(flag, given)
+        part, _, field = flag.field.rpartition(".")
+        if part:
+            changes[part] = replace(changes.get(part, getattr(base, part)), **{field: value})
+        elif field:
+            changes[field] = value
+    service = replace(base, **changes)
+    if "target" not in options:
+        raise BadFlag("a deployment needs a target: --target HOST:PORT")
+    return service
+
+
+def checked(flag: Flag, value: Any) -> Any:
+    """What an option's field gets.
+
+    @raise BadFlag: the value is wrong, or asks for what is not there yet.
+    """
+    kinds, described = _TYPES[flag.kind]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and flag.kind != "boolean"):
+        raise BadFlag(f"{flag.name} should be {described}")
+    if isinstance(value, list) and not all(isinstance(each, str) for each in value):
+        raise BadFlag(f"{flag.name} should be {described}")
+    if isinstance(value, (int, float)) and not 0 <= value < 2**53:
+        raise BadFlag(f"{flag.name} should be at least 0")
+    if flag.lacks:
+        if value:
+            missing = f"this version of kproxy does not support {flag.lacks} yet"
+            raise BadFlag(f"--{flag.name} can't be used: {missing}")
+        return value
+    try:
+        return value if flag.check is None else flag.check(value)
+    except ValueError as error:
+        raise BadFlag(f"{flag.name} {error}") from None

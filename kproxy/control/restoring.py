@@ -1,0 +1,50 @@
+"""The services of the last run, at boot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from twisted.logger import Logger
+
+from kproxy.config.model import Service
+from kproxy.control.deployment import Checks
+from kproxy.control.serving import DataPlane, Entry, Serving
+from kproxy.control.state import State
+from kproxy.snapshot import Snapshot
+
+_log = Logger()
+
+
+def restore(
+    state: State,
+    serving: Serving,
+    declared: Mapping[str, Service],
+    data_plane: DataPlane,
+    checks_of: Callable[[Service], Checks],
+) -> None:
+    """Let what the state has be served, without its having been checked. A service that the data
+    plane does not take is left out, and reported.
+
+    @param declared: what the configuration file says now. It has the options of wrappers; and what
+        it had once and has not any more is not restored.
+    @param checks_of: makes checks that begin with healthy targets.
+    """
+    for record in state.records:
+        service, name = record.service, record.service.name
+        now = declared.get(name)
+        if now is None and record.heeded is not None:
+            continue
+        if now is not None:
+            service = replace(service, wrappers=now.wrappers)
+        serving.entries[name] = Entry(checks_of(service), record.heeded, record.gate)
+    serving.removed = {name: mark for name, mark in state.removed.items() if name in declared}
+    for each in serving.snapshot().services:
+        name = each.service.name
+        try:
+            data_plane.apply(Snapshot((each,)))
+        except Exception as error:
+            del serving.entries[name]
+            _log.error("{service} can't be restored: {error}", service=name, error=error)
+    if serving.entries:
+        _log.info("restored {services}", services=", ".join(serving.entries))

@@ -1,0 +1,127 @@
+"""What is served now: the one place that tells the data plane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from kproxy.config.model import Service, Target
+from kproxy.control.deployment import Checks
+from kproxy.control.state import Gate, Record, State
+from kproxy.snapshot import ServiceState, Snapshot
+
+
+class DataPlane(Protocol):
+    """The only way from here to the data plane (`kproxy.dataplane.DataPlane`)."""
+
+    def apply(self, snapshot: Snapshot) -> None: ...
+    def drain(self, service: str, targets: Sequence[Target], timeout: float) -> Deferred[None]: ...
+    def report(self) -> dict[str, list[Any]]: ...
+
+
+@dataclass
+class Entry:
+    """One service that is served.
+
+    @ivar heeded: the fingerprint of what the configuration file had said of the service when it
+        came to be served like this; None: nothing. When the file says the same, it says nothing
+        new.
+    @ivar proven: all its targets have been healthy, so that it is worth to be remembered.
+    """
+
+    checks: Checks
+    heeded: str | None = None
+    gate: Gate = field(default_factory=Gate)
+    proven: bool = True
+
+    @property
+    def service(self) -> Service:
+        return self.checks.service
+
+
+class Serving:
+    """The services that are served, by name.
+
+    @ivar removed: services that are not served although the configuration file has them, since they
+        were removed after it had said so; with its fingerprint.
+    """
+
+    def __init__(self, data_plane: DataPlane, clock: IReactorTime) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.removed: dict[str, str] = {}
+        self._data_plane = data_plane
+        self._clock = clock
+        self._states: dict[str, ServiceState] = {}
+        self._soon: IDelayedCall | None = None
+
+    def heeded(self, name: str) -> str | None:
+        """The last word of the configuration file on a service that has been followed or
+        overruled."""
+        entry = self.entries.get(name)
+        return self.removed.get(name) if entry is None else entry.heeded
+
+    def held(self, names: Iterable[str]) -> dict[tuple[str, str], str]:
+        """Which of these services has which host and path."""
+        entries = self.entries
+        return {claim: name for name in names for claim in claims(entries[name].service)}
+
+    def holder(self, service: Service) -> str | None:
+        """The name of another service that has a host and path which this one wants."""
+        return holder(service, self.held(name for name in self.entries if name != service.name))
+
+    def snapshot(self) -> Snapshot:
+        """What is served now; a service that has not changed has the same state as before."""
+        states = {}
+        for name, entry in self.entries.items():
+            gate = entry.gate
+            new = ServiceState(
+                entry.service, entry.checks.healthy(), gate.state, gate.message, gate.max_pause
+            )
+            old = self._states.get(name)
+            same = old is not None and old.service is new.service and old == new
+            states[name] = old if old is not None and same else new
+        return Snapshot(tuple(states.values()))
+
+    def publish(self) -> None:
+        """Let the data plane serve what is served now.
+
+        @raise kproxy.tree.WrapperFailed: a wrapper does not take its options; nothing has changed.
+        """
+        self.close()
+        snapshot = self.snapshot()
+        self._data_plane.apply(snapshot)
+        self._states = {state.service.name: state for state in snapshot.services}
+
+    def publish_soon(self) -> None:
+        """The health of a target has changed; whatever else changes at the same time goes along."""
+        if self._soon is None:
+            self._soon = self._clock.callLater(0, self._publish_now)
+
+    def _publish_now(self) -> None:
+        self._soon = None
+        self.publish()
+
+    def close(self) -> None:
+        """Publish nothing that is not asked for."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+
+    def state(self) -> State:
+        """What a restart should find."""
+        records = (Record(e.service, e.gate, e.heeded) for e in self.entries.values() if e.proven)
+        return State(tuple(records), dict(self.removed))
+
+
+def claims(service: Service) -> set[tuple[str, str]]:
+    """The hosts (none: any) and path prefixes that a service is reached by."""
+    return {(host, prefix) for host in service.hosts or ("",) for prefix in service.path_prefixes}
+
+
+def holder(service: Service, held: Mapping[tuple[str, str], str]) -> str | None:
+    """Who has a host and path that a service wants."""
+    return next((held[claim] for claim in sorted(claims(service)) if claim in held), None)

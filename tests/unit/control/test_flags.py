@@ -1,0 +1,165 @@
+"""The options of a deployment, and what they make of a service."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kproxy.config.model import Buffering, Healthcheck, Logging, Service, Target
+from kproxy.control.flags import FLAGS, BadFlag, deployed, unconfigured
+from kproxy.durations import parse_duration, show_duration
+
+TARGET = {"target": ["a:1"]}
+
+
+def test_a_service_that_only_the_command_line_knows_has_the_defaults_of_kamal_proxy() -> None:
+    service = deployed(unconfigured("app"), TARGET)
+    assert service == Service(
+        "app",
+        (Target("a", 1),),
+        buffering=Buffering(requests=False, responses=False, max_request_body=0),
+        logging=Logging(request_headers=()),
+    )
+
+
+def test_every_option_changes_what_it_names(tmp_path: Path) -> None:
+    (tmp_path / "404.html").write_text("none")
+    service = deployed(
+        unconfigured("app"),
+        {
+            "target": ["a", "[::1]:2", "a"],
+            "host": ["A.example", "b.example"],
+            "path_prefix": ["api", "/x/"],
+            "strip_path_prefix": False,
+            "tls_redirect": False,
+            "canonical_host": "a.example",
+            "deploy_timeout": 5,
+            "drain_timeout": 6.5,
+            "force": True,
+            "health_check_interval": 0.5,
+            "health_check_timeout": 2,
+            "health_check_path": "/health",
+            "health_check_port": 9000,
+            "health_check_host": "check.example",
+            "writer_affinity_timeout": 1,
+            "target_timeout": 7,
+            "buffer_requests": True,
+            "buffer_responses": True,
+            "buffer_memory": 10,
+            "max_request_body": 20,
+            "max_response_body": 30,
+            "error_pages": str(tmp_path),
+            "log_request_header": ["A", "B"],
+            "log_response_header": ["C"],
+            "forward_headers": False,
+            "client_ip_header": "X-Real-IP",
+        },
+    )
+    assert service == Service(
+        "app",
+        (Target("a", 80), Target("::1", 2)),
+        hosts=("a.example", "b.example"),
+        path_prefixes=("/api", "/x"),
+        strip_path_prefix=False,
+        ssl_redirect=False,
+        canonical_host="a.example",
+        deploy_timeout=5,
+        drain_timeout=6.5,
+        healthcheck=Healthcheck("/health", 0.5, 2, 9000, "check.example"),
+        writer_affinity_timeout=1,
+        response_timeout=7,
+        buffering=Buffering(True, True, 20, 30, 10),
+        error_pages=((404, "none"),),
+        logging=Logging(("A", "B"), ("C",)),
+        forward_headers=False,
+        client_ip_header="X-Real-IP",
+    )
+
+
+def test_a_service_of_the_file_keeps_what_no_option_names() -> None:
+    base = Service("app", (Target("a", 1),), hosts=("a.example",), response_timeout=5.0)
+    service = deployed(base, {"target": ["b:2"], "buffer_requests": False})
+    assert service.targets == (Target("b", 2),)
+    assert service.hosts == ("a.example",)
+    assert service.response_timeout == 5.0
+    assert service.buffering == Buffering(requests=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({}, "a deployment needs a target: --target HOST:PORT"),
+        ({"target": []}, "target should name a target"),
+        ({"target": "a:1"}, "target should be a list of texts"),
+        ({"target": ["a:0"]}, "target should have a port from 1 to 65535"),
+        ({**TARGET, "host": ["a b"]}, "host should be a host name"),
+        ({**TARGET, "host": [1]}, "host should be a list of texts"),
+        ({**TARGET, "tls": "yes"}, "tls should be true or false"),
+        ({**TARGET, "deploy_timeout": 0}, "deploy-timeout should be more than 0"),
+        ({**TARGET, "deploy_timeout": True}, "deploy-timeout should be a number of seconds"),
+        ({**TARGET, "drain_timeout": -1}, "drain-timeout should be at least 0"),
+        ({**TARGET, "drain_timeout": float("nan")}, "drain-timeout should be at least 0"),
+        ({**TARGET, "health_check_port": 70000}, "health-check-port should be a port"),
+        ({**TARGET, "health_check_path": "up"}, "health-check-path should begin with a slash"),
+        ({**TARGET, "error_pages": "/no/such"}, "error-pages should be a folder that exists"),
+        ({**TARGET, "error_pages": "pages"}, "error-pages should be the whole path of a folder"),
+        ({**TARGET, "buffer_memory": 1.5}, "buffer-memory should be an integer"),
+        ({**TARGET, "what": 1}, "there is no option what"),
+    ],
+)
+def test_what_is_wrong_is_refused_in_a_sentence(options: Any, complaint: str) -> None:
+    with pytest.raises(BadFlag) as caught:
+        deployed(unconfigured("app"), options)
+    assert str(caught.value).startswith(complaint)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "ä"])
+def test_a_service_has_a_plain_name(name: str) -> None:
+    with pytest.raises(BadFlag, match="the name of a service should be"):
+        unconfigured(name)
+
+
+@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.lacks], ids=lambda f: f.name)
+def test_what_is_not_there_yet_is_refused_unless_it_asks_for_nothing(flag: Any) -> None:
+    some: Any = {"boolean": True, "text": "x", "path": "/x", "texts": ["x"]}[flag.kind]
+    none: Any = {"boolean": False, "text": "", "path": "", "texts": []}[flag.kind]
+    with pytest.raises(BadFlag, match=f"--{flag.name} can't be used: this version of kproxy does"):
+        deployed(unconfigured("app"), {**TARGET, flag.key: some})
+    deployed(unconfigured("app"), {**TARGET, flag.key: none})
+
+
+def test_every_option_names_a_field_or_says_what_it_lacks() -> None:
+    known = {field.name for field in fields(Service)}
+    for flag in FLAGS:
+        assert flag.field.partition(".")[0] in known or flag.lacks or flag.name == "force"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30s", 30),
+        ("1m30s", 90),
+        ("500ms", 0.5),
+        ("1.5h", 5400),
+        (".5s", 0.5),
+        ("2h3m4s5ms", 7384.005),
+        ("0", 0),
+        ("+1s", 1),
+    ],
+)
+def test_durations_are_those_of_go(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "30", "s", "1 s", "-1s", "1d", "1s2", "+", "1e3s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="should be a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["30s", "1m30s", "500ms", "1h", "0s", "2h0m5s"])
+def test_durations_are_shown_as_go_reads_them(text: str) -> None:
+    assert parse_duration(show_duration(parse_duration(text))) == parse_duration(text)
