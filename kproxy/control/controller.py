@@ -30,6 +30,8 @@ from kproxy.control.turns import Turns
 from kproxy.snapshot import Snapshot
 
 HOST_IN_USE = "host is used by another service"
+SAVE_AFTER = 1.0
+"""Seconds that a change which nobody waits for may wait to be saved with others."""
 _log = Logger()
 
 
@@ -73,6 +75,7 @@ class Controller:
         self._from_file: dict[str, Deployment] = {}
         self._late: dict[str, IDelayedCall] = {}
         self._closed = False
+        self._saving: IDelayedCall | None = None
 
     # What there is.
 
@@ -399,6 +402,13 @@ class Controller:
         return self._store.save(self._serving.state()).addErrback(failed)
 
     def _save_in_background(self) -> None:
+        """Save what nobody waits for; whatever else changes meanwhile goes along. With thousands of
+        services, saving at every first healthy check would be most of a boot."""
+        if self._saving is None:
+            self._saving = self._clock.callLater(SAVE_AFTER, self._save_now)
+
+    def _save_now(self) -> None:
+        self._saving = None
         self._save(untold)
 
     def _forget_late(self, name: str) -> None:
@@ -416,6 +426,9 @@ class Controller:
         for entry in self._serving.entries.values():
             entry.checks.stop()
         self._serving.close()
+        if self._saving is not None:
+            self._saving.cancel()
+            self._save_now()
 
 
 def _log_failure(failure: Failure) -> None:

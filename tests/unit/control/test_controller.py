@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
 from kproxy.config.model import Configuration, Service
-from kproxy.control.controller import Controller, HostInUse
+from kproxy.control.controller import SAVE_AFTER, Controller, HostInUse
 from kproxy.control.deployment import DeploymentFailed
 from kproxy.control.progress import Event, Tell, untold
 from kproxy.dataplane import TargetReport
@@ -331,6 +331,7 @@ def test_who_stops_waiting_for_the_draining_does_not_stop_the_draining() -> None
     assert case.plane.serving == {"app": (B,)}
     assert not case.plane.draining[0].called
     case.plane.draining[0].callback(None)
+    case.clock.advance(SAVE_AFTER)
     assert case.clock.getDelayedCalls() == []
 
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from kproxy.config.model import Configuration, Service, Target, WrapperUse
-from kproxy.control.controller import Controller, UnknownService
+from kproxy.control.controller import SAVE_AFTER, Controller, UnknownService
 from kproxy.control.progress import Event
 from kproxy.control.state import State
 from kproxy.snapshot import ServiceState
@@ -236,7 +236,7 @@ def test_several_restored_targets_are_checked_and_may_leave_the_rotation() -> No
 
 def test_a_service_of_the_file_is_remembered_once_it_was_healthy() -> None:
     store = Memory()
-    Run(store, FILE, OTHER, down=(C,))
+    Run(store, FILE, OTHER, down=(C,)).clock.advance(SAVE_AFTER)
     again = Run(store, FILE, OTHER, down=(A, C))
     assert again.first["app"].healthy == (A,)
     assert again.first["other"].healthy == ()
@@ -244,7 +244,7 @@ def test_a_service_of_the_file_is_remembered_once_it_was_healthy() -> None:
 
 def test_what_the_file_has_come_to_say_since_is_deployed_while_the_old_serves() -> None:
     store = Memory()
-    Run(store, FILE)
+    Run(store, FILE).clock.advance(SAVE_AFTER)
     again = Run(store, service("app", B), down=(B,))
     assert again.first["app"].healthy == (A,)
     assert again.targets_of("app") == (A,)
