@@ -56,7 +56,6 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body_paused",
         "_body_started",
         "_chunked",
         "_connection",

@@ -21,12 +21,14 @@ class Memory:
 
     def __init__(self) -> None:
         self.state = State()
+        self.saved = 0
         self.error: OSError | None = None
 
     def save(self, state: State) -> Deferred[None]:
         if self.error is not None:
             return fail(self.error)
         self.state = state
+        self.saved += 1
         return succeed(None)
 
 
@@ -240,6 +242,16 @@ def test_a_service_of_the_file_is_remembered_once_it_was_healthy() -> None:
     again = Run(store, FILE, OTHER, down=(A, C))
     assert again.first["app"].healthy == (A,)
     assert again.first["other"].healthy == ()
+
+
+def test_services_that_turn_healthy_together_are_saved_together() -> None:
+    store = Memory()
+    many = [service(f"app{n}", A, hosts=(f"h{n}.example",)) for n in range(50)]
+    run = Run(store, *many)
+    assert run.first.keys() == {each.name for each in many}
+    run.clock.advance(SAVE_AFTER)
+    assert store.saved == 1
+    assert len(store.state.records) == 50
 
 
 def test_what_the_file_has_come_to_say_since_is_deployed_while_the_old_serves() -> None:
