@@ -6,7 +6,7 @@ process; a data plane that was given one needs to know nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from kproxy.config.model import Service, Target
@@ -29,7 +29,53 @@ class ServiceState:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a TLS server shows, and proves to own."""
+
+    chain: str
+    """PEM, the server's own certificate first."""
+    key: str = field(repr=False)
+    """PEM, not encrypted."""
+
+
+@dataclass(frozen=True, slots=True)
+class TLSName:
+    """A name that TLS is served for."""
+
+    name: str
+    """Lower case, without a trailing dot; ``*.example.com`` matches one label."""
+    certificate: Certificate | None = None
+    """None: it is being had; a handshake asks the control plane for it, and waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPChallenge:
+    """An answer that a CA looks for under ``/.well-known/acme-challenge/`` (RFC 8555 section 8.3)."""
+
+    token: str
+    key_authorization: str
+
+
+@dataclass(frozen=True, slots=True)
+class TLSChallenge:
+    """A certificate that a CA asks for by the protocol ``acme-tls/1`` (RFC 8737)."""
+
+    name: str
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that is served."""
+    """Everything that is served.
+
+    A handshake for a name without a certificate, or, `on_demand`, for one that is not listed, is
+    told to the control plane (the data plane's `certificate_wanted`), which answers with a snapshot.
+    """
 
     services: tuple[ServiceState, ...] = ()
+    tls: tuple[TLSName, ...] = ()
+    """The first serves clients that name no host."""
+    on_demand: bool = False
+    """Names that are not listed may get a certificate when they are first asked for."""
+    http_challenges: tuple[HTTPChallenge, ...] = ()
+    tls_challenges: tuple[TLSChallenge, ...] = ()
