@@ -41,6 +41,8 @@ class LineWriter:
         self._lock = Lock()
         self._timer: IDelayedCall | None = None
         self._lost = 0
+        self._failing = False
+        self._closed = False
 
     @staticmethod
     def _open(path: Path) -> int:
@@ -49,7 +51,9 @@ class LineWriter:
     def write(self, line: str) -> None:
         """Add a line; it ends with its line feed."""
         self._lines.append(line)
-        if self._timer is None:
+        if self._closed:
+            self.close()
+        elif self._timer is None:
             self._timer = self._clock.callLater(FLUSH_AFTER, self._flush)
 
     def _flush(self) -> None:
@@ -78,6 +82,13 @@ class LineWriter:
         self._lines = kept
 
     def _write_out(self) -> None:
+        error = self._write_lines()
+        # Said once, not again and again: it may itself be a line of this stream.
+        if error is not None and not self._failing:
+            _log.error("the access log can't be written: {error}", error=error)
+        self._failing = error is not None
+
+    def _write_lines(self) -> OSError | None:
         with self._lock:
             lines, self._writing = self._writing, []
             data = memoryview("".join(lines).encode("utf-8"))
@@ -85,7 +96,8 @@ class LineWriter:
                 while data:
                     data = data[os.write(self._descriptor, data) :]
             except OSError as error:
-                _log.error("the access log can't be written: {error}", error=error)
+                return error
+            return None
 
     def _written(self) -> None:
         self._busy = False
@@ -107,7 +119,8 @@ class LineWriter:
             self._descriptor = descriptor
 
     def close(self) -> None:
-        """Write what waits, now."""
+        """Write what waits now, and what may still come as it comes."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

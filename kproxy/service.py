@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import resource
@@ -13,7 +14,8 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
 from kproxy.config import Configuration, ConfigurationError
@@ -26,6 +28,7 @@ from kproxy.control.state import State, StateDirInUse, StateFile
 from kproxy.dataplane import DataPlane
 from kproxy.interfaces import IWrapperPlugin
 from kproxy.lines import LineWriter
+from kproxy.logs import EventLog, takes_events
 from kproxy.network import Listener, bound_socket, network_of
 from kproxy.paths import default_socket, default_state_dir
 from kproxy.threads import threads_of
@@ -103,7 +106,9 @@ class ProxyService(Service):
         self._read = read
         self._network = network_of(reactor)
         self._in_thread = in_thread = threads_of(reactor)
-        self._lines = LineWriter(self._reactor, in_thread, access_log_path(configuration, twistd))
+        access_log = access_log_path(configuration, twistd)
+        self._lines = LineWriter(self._reactor, in_thread, access_log)
+        self._events = self._event_log(twistd, access_log)
         self._data_plane = DataPlane(
             self._network, self._reactor, in_thread, plugins, self._lines.write
         )
@@ -127,6 +132,23 @@ class ProxyService(Service):
         self._admin_path = _absolute(options["socket"] or default_socket(os.environ))
         make_way(self._admin_path)
         self._admin_port: Any = None
+
+    def _event_log(self, twistd: Mapping[str, Any], access_log: Path | None) -> EventLog | None:
+        """Who writes the proxy's own events to standard output, if that is not for twistd to do."""
+        if not takes_events(twistd):
+            return None
+        lines = self._lines
+        if access_log is not None:
+            lines = LineWriter(self._reactor, self._in_thread, None)
+        # Whatever ends this process, but for a kill.
+        atexit.register(lines.close)
+        return EventLog(lines.write, self._reactor.callFromThread)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become a part of twistd's application, which hears here who observes its events."""
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+        if self._events is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._events)
 
     def startService(self) -> None:
         """Accept connections, and begin to check the targets."""
@@ -226,7 +248,9 @@ class ProxyService(Service):
         try:
             return self.reload_now(untold)
         except ConfigurationError as error:
-            _log.error("the configuration was not reloaded:\n{error}", error=error)
+            _log.error("the configuration was not reloaded")
+            for problem in str(error).splitlines():
+                _log.error("{problem}", problem=problem)
             return None
 
     def reload_now(self, tell: Tell) -> Deferred[list[str]]:

@@ -120,7 +120,7 @@ class Reader:
 
     def look_at_access_log(self, shown: dict[str, object]) -> None:
         def find() -> list[dict[str, object]]:
-            lines = (line for line in self.log().splitlines() if line.startswith("{"))
+            lines = (line for line in self.log().splitlines() if '"msg":"Request"' in line)
             return [each for each in map(json.loads, lines) if each["path"] == shown["path"]]
 
         actual = wait_until("the access log", find)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from tests.e2e.support.proxy import Proxy, free_port
@@ -77,7 +78,7 @@ def test_a_service_that_does_not_come_up_is_reported_and_tried_on(stage: Stage) 
     config = stage.deploy(roles, deploy_timeout=1)
     proxy = stage.proxy(config, healthy=("other.example",))
     line = proxy.said("shop-app is not healthy after 1 s")
-    assert "error" in line
+    assert json.loads(line)["level"] == "ERROR"
     assert f"127.0.0.1:{port}" in line
     assert proxy.get().status == 503
     stage.target(says("at last"), port=port)

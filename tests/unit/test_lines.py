@@ -239,3 +239,28 @@ def test_closing_writes_what_waits_behind_a_thread_that_is_done(case: Case) -> N
     done()
     case.settle()
     assert case.text == "a\nb\n"
+
+
+def test_what_comes_after_the_end_is_written_at_once(case: Case) -> None:
+    case.writer.close()
+    case.writer.write("the very last\n")
+    assert case.text == "the very last\n"
+    assert case.clock.getDelayedCalls() == []
+
+
+def test_a_disk_that_stays_full_is_told_of_once(
+    case: Case, errors: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write = os.write
+    monkeypatch.setattr(os, "write", full)
+    for _ in range(3):
+        case.writer.write("lost\n")
+        case.settle()
+    assert len(errors) == 1
+    monkeypatch.setattr(os, "write", write)
+    case.writer.write("kept\n")
+    case.settle()
+    assert case.text == "kept\n"

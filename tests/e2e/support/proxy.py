@@ -194,7 +194,8 @@ class Proxy:
     def log_lines(self) -> list[dict[str, Any]]:
         """The access log so far, but for health checks."""
         entries = [json.loads(line) for line in list(self.stdout.lines) if line.startswith("{")]
-        return [entry for entry in entries if not entry["path"].endswith("/up")]
+        requests = [entry for entry in entries if entry["msg"] == "Request"]
+        return [entry for entry in requests if not entry["path"].endswith("/up")]
 
     def logged(self, count: int = 1, **fields: Any) -> Any:
         """Wait for lines of the access log that have these fields; the last of them."""
