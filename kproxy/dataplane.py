@@ -1,12 +1,14 @@
 """The data plane: serves what snapshots say. It decides nothing, and reads no configuration.
 
-The control plane knows three of its methods: `apply`, `drain`, `report`.
+The control plane knows three of its methods: `apply`, `drain`, `report`; and hears from it by
+`DataPlane.target_refused`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
 from kproxy.config.model import Service, Target
+from kproxy.explaining import Question, Walk, explain
 from kproxy.http.heads import HeadParser
 from kproxy.http.site import Site
 from kproxy.interfaces import IWrapperPlugin
@@ -23,8 +26,9 @@ from kproxy.snapshot import ServiceState, Snapshot
 from kproxy.threads import InThread
 from kproxy.tree import WrapperFailed, assemble, outer_chain, service_chain
 from kproxy.upstream.balancer import Balancer
+from kproxy.upstream.choice import Choice, Side
 from kproxy.upstream.pool import TargetPool
-from kproxy.upstream.proxy import ReverseProxy
+from kproxy.upstream.proxy import ReverseProxy, head_for
 from kproxy.wrappers.access_log import AccessLog, LoggedHeaders
 from kproxy.wrappers.base import Wrapper
 from kproxy.wrappers.gate import GateControl
@@ -37,6 +41,7 @@ class _Served:
     """What is kept of one service from snapshot to snapshot."""
 
     service: Service
+    chain_values: tuple[Any, ...]
     chain: IResource
     balancer: Balancer
     control: GateControl
@@ -55,7 +60,11 @@ class TargetReport:
 
 
 class DataPlane:
-    """Everything between the clients' connections and the targets', for one process."""
+    """Everything between the clients' connections and the targets', for one process.
+
+    @ivar target_refused: called with a service's name and one of its targets, to which a request
+        could not be brought; that request has gone on to another target, if there is one.
+    """
 
     def __init__(
         self,
@@ -64,11 +73,15 @@ class DataPlane:
         in_thread: InThread,
         plugins: Mapping[str, IWrapperPlugin],
         write_line: Callable[[str], object],
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """@param now: seconds since the epoch."""
         self._network = network
         self._clock = clock
         self._in_thread = in_thread
         self._plugins = plugins
+        self._now = now
+        self.target_refused: Callable[[str, Target], object] = _unheard
         self._heads = HeadParser()
         self._served: dict[str, _Served] = {}
         self._applied: dict[str, ServiceState] = {}
@@ -90,7 +103,7 @@ class DataPlane:
         @raise WrapperFailed: a wrapper does not take its options; nothing has changed then.
         """
         changed = [s for s in snapshot.services if self._applied.get(s.service.name) is not s]
-        prepared = [(state, self._prepare(state.service)) for state in changed]
+        prepared = [(state, self._prepare(state)) for state in changed]
         self._applied = {state.service.name: state for state in snapshot.services}
         routes_changed = False
         for state, served in prepared:
@@ -141,6 +154,9 @@ class DataPlane:
         draining += gone
 
         def one_ended(exchange: Any) -> None:
+            if exchange.pool in pools:  # on to another target that is waited for
+                exchange.on_end(one_ended)
+                return
             exchanges.discard(exchange)
             if not exchanges and not done.called:
                 if timer.active():
@@ -186,30 +202,76 @@ class DataPlane:
             reports.setdefault(name, []).extend(drained)
         return reports
 
+    def explain(self, question: Question) -> Deferred[dict[str, Any]]:
+        """What would become of a request, as far as that can be told without sending it.
+
+        @return: fires with plain data; see `kproxy.explaining.explain`.
+        @raise kproxy.explaining.BadQuestion: there can be no such request.
+        """
+        walk = Walk(self._clock, self._plugins)
+
+        def chain(name: str) -> IResource:
+            state, served = self._applied[name], self._served[name]
+            links = service_chain(
+                state.service,
+                walk.gate(served.control),
+                self._in_thread,
+                readers=state.has_readers(),
+            )
+            return walk.chain(links, lambda: walk.leaf(lambda request: _preview(served, request)))
+
+        outer = outer_chain(lambda line: None)
+        tree = walk.chain(outer, lambda: walk.router(self._router.table, chain))
+        return explain(question, walk, tree)
+
     # Private.
 
-    def _prepare(self, service: Service) -> _Served:
+    def _prepare(self, state: ServiceState) -> _Served:
         """What serves a service: what did already, as far as it has not changed."""
+        service, readers = state.service, state.has_readers()
+        values = (*_chain_values(service), readers)
         old = self._served.get(service.name)
-        if old is not None and _chain_values(old.service) == _chain_values(service):
-            return _Served(service, old.chain, old.balancer, old.control, old.pools)
+        if old is not None and old.chain_values == values:
+            return replace(old, service=service)
         balancer = old.balancer if old else Balancer()
         control = old.control if old else GateControl(self._clock)
-        leaf = ReverseProxy(balancer, self._clock, service.response_timeout)
+        leaf = ReverseProxy(
+            balancer,
+            self._clock,
+            service.response_timeout,
+            lambda target: self.target_refused(service.name, target),
+        )
+        links = service_chain(service, control, self._in_thread, readers=readers)
         try:
-            chain = assemble(service_chain(service, control, self._in_thread), leaf, self._plugins)
+            chain = assemble(links, leaf, self._plugins)
         except WrapperFailed as error:
             raise WrapperFailed(f"service {service.name!r}: {error}") from error
-        return _Served(service, chain, balancer, control, old.pools if old else {})
+        pools = old.pools if old else {}
+        return _Served(service, values, chain, balancer, control, pools)
 
     def _settle(self, state: ServiceState, served: _Served) -> None:
         """Bring targets and gate to what the state says."""
-        for target in state.service.targets:
-            if target not in served.pools:
-                served.pools[target] = TargetPool(target, self._network, self._clock, self._heads)
-        served.balancer.use([served.pools[target] for target in state.healthy])
-        for target in [t for t in served.pools if t not in state.service.targets]:
-            self._retire(state.service.name, served, target)
+        pools, targets = served.pools, state.targets()
+        for target in targets:
+            if target not in pools:
+                pools[target] = TargetPool(target, self._network, self._clock, self._heads)
+        service, rollout, healthy = state.service, state.rollout, state.healthy
+
+        def up(targets: Iterable[Target], healthy: Collection[Target]) -> list[TargetPool]:
+            return [pools[target] for target in targets if target in healthy]
+
+        served.balancer.use(up(service.targets, healthy))
+        choice: Choice | None = None
+        if rollout is not None or service.read_targets:
+            active = Side(served.balancer, Balancer(up(service.read_targets, healthy)))
+            choice = Choice(active, service.read_target_websockets, self._now)
+        if choice is not None and rollout is not None:
+            writers = Balancer(up(rollout.targets, rollout.healthy))
+            choice.rollout = Side(writers, Balancer(up(rollout.read_targets, rollout.healthy)))
+            choice.split = rollout.split
+        served.balancer.choice = choice
+        for target in [target for target in pools if target not in targets]:
+            self._retire(service.name, served, target)
         control = served.control
         if state.gate == "paused":
             control.pause(state.max_pause)
@@ -229,6 +291,15 @@ class DataPlane:
         self.site.stop()
 
 
+def _preview(served: _Served, request: Any) -> tuple[str, bytes] | None:
+    """Which target would get a request, and how."""
+    balancer = served.balancer
+    pool = balancer.peek() if balancer.choice is None else balancer.choice.peek(request)
+    if pool is None:
+        return None
+    return pool.address, head_for(request, pool.address_bytes)
+
+
 def _chain_values(service: Service) -> tuple[Any, ...]:
     """What a service's chain is made from: a change of anything else leaves it in place."""
     s = service
@@ -245,6 +316,9 @@ def _chain_values(service: Service) -> tuple[Any, ...]:
         s.wrappers,
         s.canonical_host,
         s.client_ip_header,
+        s.scope_cookie_paths,
+        s.writer_affinity_timeout,
+        s.read_target_websockets,
     )
 
 
@@ -252,6 +326,10 @@ def _route_values(served: _Served) -> tuple[Any, ...]:
     """What requests are routed and logged by."""
     service = served.service
     return (service.hosts, service.path_prefixes, service.logging, id(served.chain))
+
+
+def _unheard(service: str, target: Target) -> None:
+    """Without a control plane nobody is told."""
 
 
 def _find(resource: Any, kind: type[AccessLog]) -> Iterable[AccessLog]:

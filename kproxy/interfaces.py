@@ -139,6 +139,8 @@ class IStreamingRequest(IRequest):
     notes: dict[str, object] = Attribute(
         "What one wrapper tells others about this request without knowing them. Known names: "
         '"service" and "target" (str, for the access log), "error_pages" (an `IErrorPages`), '
+        '"path_prefix" (bytes: what was stripped of the path), '
+        '"explained" (true: nobody has asked, `kproxy explain` only wants to know the way), '
         '"refusal" (the status that the engine has for a request it could not read).'
     )
 

@@ -15,17 +15,52 @@ GateState = Literal["running", "paused", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """Who is in a rollout, by the value of the cookie ``kamal-rollout``."""
+
+    percent: int = 0
+    """Of all values."""
+    allowed: tuple[str, ...] = ()
+    """Values that are, whatever `percent` says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A second set of targets, for a part of the visitors; without a healthy one, a service's own
+    targets stand in."""
+
+    targets: tuple[Target, ...]
+    read_targets: tuple[Target, ...] = ()
+    healthy: tuple[Target, ...] = ()
+    """Those of either kind that get requests."""
+    split: Split = Split()
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceState:
     """One service as it is to be served from now on."""
 
     service: Service
     healthy: tuple[Target, ...] = ()
-    """Those of its targets that get requests; none: 503."""
+    """Those of its targets and read targets that get requests; no target: 503."""
     gate: GateState = "running"
     message: str = ""
     """What visitors of a stopped service read."""
     max_pause: float = 30.0
     """Seconds that a paused service holds a request."""
+    rollout: Rollout | None = None
+
+    def targets(self) -> tuple[Target, ...]:
+        """All that may get requests while they are healthy, of any kind, each once."""
+        rollout = self.rollout
+        own = (*self.service.targets, *self.service.read_targets)
+        more = () if rollout is None else (*rollout.targets, *rollout.read_targets)
+        return tuple(dict.fromkeys(own + more))
+
+    def has_readers(self) -> bool:
+        """Whether any visitor's reads go elsewhere than their writes."""
+        rollout = self.rollout
+        return bool(self.service.read_targets or (rollout is not None and rollout.read_targets))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from kproxy.wrappers import (
     request_limit,
     request_start,
     response_buffer,
+    writer_affinity,
 )
 
 
@@ -51,8 +52,16 @@ def outer_chain(write_line: Callable[[str], object]) -> list[Link]:
     ]
 
 
-def service_chain(service: Service, control: gate.GateControl, in_thread: InThread) -> list[Link]:
-    """What the requests of one service pass; a wrapper that would do nothing is left out."""
+def service_chain(
+    service: Service, control: gate.GateControl, in_thread: InThread, *, readers: bool = False
+) -> list[Link]:
+    """What the requests of one service pass; a wrapper that would do nothing is left out.
+
+    The gate is there twice. What comes between may hold a request for long, and one that was on its
+    way when the service was paused or stopped must not reach a target any more.
+
+    @param readers: whether there are read targets.
+    """
     s, buffering = service, service.buffering
     chain: list[Link | None] = [
         Link("error-pages", error_pages.Options(s.error_pages)) if s.error_pages else None,
@@ -73,12 +82,22 @@ def service_chain(service: Service, control: gate.GateControl, in_thread: InThre
         Link("request-limit", request_limit.Options(buffering.max_request_body))
         if buffering.max_request_body and not buffering.requests
         else None,
+        Link("gate", gate.Options(health_paths=(s.healthcheck.path,), control=control))
+        if buffering.requests or s.wrappers
+        else None,
         Link(
             "response-buffer",
             response_buffer.Options(in_thread, buffering.memory, buffering.max_response_body),
         )
         if buffering.responses
         else None,
+        Link(
+            "writer-affinity",
+            writer_affinity.Options(s.writer_affinity_timeout, s.read_target_websockets),
+        )
+        if readers and s.writer_affinity_timeout
+        else None,
+        Link("scope-cookies") if s.scope_cookie_paths and strips(s) else None,
     ]
     return [link for link in chain if link is not None]
 

@@ -108,6 +108,7 @@ class Service:
     exclude_metrics_paths: tuple[str, ...] = ()
     read_targets: tuple[Target, ...] = ()
     writer_affinity_timeout: float = 3.0
+    read_target_websockets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ word is kept with it (`Entry.heeded`), across restarts too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail
@@ -19,11 +19,13 @@ from twisted.python.failure import Failure
 from kproxy.config.model import Configuration, Service, Target
 from kproxy.control.deployment import Checks, Deployment, DeploymentFailed, OperationFailed
 from kproxy.control.drains import Drains, shielded
+from kproxy.control.handover import Alone, Handover, handovers
 from kproxy.control.health import Ask, traced
 from kproxy.control.listing import describe
 from kproxy.control.marshal import fingerprint
 from kproxy.control.progress import Tell, untold
-from kproxy.control.restoring import restore
+from kproxy.control.restoring import restore, restored_rollout
+from kproxy.control.rollouts import Rollouts
 from kproxy.control.serving import DataPlane, Entry, Serving, holder
 from kproxy.control.state import Gate, NoStore, State, Store
 from kproxy.control.turns import Turns
@@ -33,13 +35,6 @@ HOST_IN_USE = "host is used by another service"
 SAVE_AFTER = 1.0
 """Seconds that a change which nobody waits for may wait to be saved with others."""
 _log = Logger()
-
-
-class UnknownService(OperationFailed):
-    """There is no service of that name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"service not found: {name}")
 
 
 class HostInUse(DeploymentFailed):
@@ -76,6 +71,10 @@ class Controller:
         self._late: dict[str, IDelayedCall] = {}
         self._closed = False
         self._saving: IDelayedCall | None = None
+        data_plane.target_refused = self._target_refused
+        self.rollouts = Rollouts(
+            self._serving, self._turns, self._healthy_targets, self._save, self._finish
+        )
 
     # What there is.
 
@@ -117,6 +116,7 @@ class Controller:
         restore(
             state or State(), self._serving, self._declared, self._data_plane, self._healthy_checks
         )
+        unproven = {r.service.name: r for r in (state or State()).records if not r.proven}
         taken = self._serving.held(entries)
         fresh = [
             service
@@ -127,10 +127,16 @@ class Controller:
         ]
         for service in fresh:
             checks = Checks(service, self._clock, self._ask, self._changed_of(service.name))
-            entries[service.name] = Entry(checks, fingerprint(service), proven=False)
+            entry = Entry(checks, fingerprint(service), proven=False)
+            before = unproven.get(service.name)
+            if before is not None:
+                entry.gate = before.gate
+                entry.rollout = restored_rollout(service, before.rollout, self._healthy_checks)
+            entries[service.name] = entry
         self._serving.publish()
         for entry in entries.values():
-            entry.checks.start()
+            for checks in entry.all_checks():
+                checks.start()
         for service in fresh:
             self._late[service.name] = self._clock.callLater(
                 service.deploy_timeout, self._report_late, service.name
@@ -151,6 +157,12 @@ class Controller:
             self._serving.publish_soon()
 
         return changed
+
+    def _target_refused(self, name: str, target: Target) -> None:
+        entry = self._serving.entries.get(name)
+        if entry is not None:
+            for checks in entry.all_checks():
+                checks.refused(target)
 
     def _report_late(self, name: str) -> None:
         del self._late[name]
@@ -188,7 +200,16 @@ class Controller:
         ]
         moving = {*news, *gone}
         held = serving.held(name for name in serving.entries if name not in moving)
-        waits = [self.remove(name, tell) for name in gone]
+        together = handovers(self.services(), declared.values(), moving)
+
+        def start(name: str, work: Coroutine[Any, Any, None]) -> Deferred[None]:
+            def failed(failure: Failure) -> Failure:
+                together[name].fail(name)
+                return failure
+
+            return Deferred.fromCoroutine(work).addErrback(failed)
+
+        waits = [start(name, self._remove(name, tell, together[name])) for name in gone]
         for name in news:
             entry, service = serving.entries.get(name), declared[name]
             served = entry is not None and entry.service == service
@@ -198,9 +219,10 @@ class Controller:
                 continue
             other = holder(service, held)
             if other is not None:
+                together[name].fail(name)
                 waits.append(fail(HostInUse(f"{name}: {HOST_IN_USE} ({other})")))
             else:
-                waits.append(Deferred.fromCoroutine(self._deploy_from_file(service, tell)))
+                waits.append(start(name, self._deploy_from_file(service, tell, together[name])))
         failures: list[str] = []
 
         def note(failure: Failure) -> None:
@@ -213,7 +235,9 @@ class Controller:
         )
         return done
 
-    async def _deploy_from_file(self, service: Service, tell: Tell) -> None:
+    async def _deploy_from_file(
+        self, service: Service, tell: Tell, handover: Handover | Alone
+    ) -> None:
         async with self._turns.turn(service.name):
             if self._declared.get(service.name) is not service:
                 raise DeploymentFailed(f"{service.name}: the configuration was read again")
@@ -223,6 +247,11 @@ class Controller:
                 checks = await self._healthy(deployment)
             finally:
                 del self._from_file[service.name]
+            try:
+                await handover.ready(service.name)
+            except DeploymentFailed:
+                checks.stop()
+                raise
             gone, saved = self._switch(checks, tell)
         await self._finish(service.name, gone, service.drain_timeout, saved, tell)
 
@@ -264,6 +293,11 @@ class Controller:
         if other is not None:
             raise HostInUse(f"{HOST_IN_USE} ({other})")
 
+    async def _healthy_targets(self, service: Service, tell: Tell) -> Checks:
+        if self._closed:
+            raise DeploymentFailed("the proxy is stopping")
+        return await self._healthy(Deployment(service, self._clock, self._ask, tell))
+
     async def _healthy(self, deployment: Deployment) -> Checks:
         name = deployment.service.name
         _log.info("deploying {service}", service=name)
@@ -284,9 +318,11 @@ class Controller:
         service, entries = checks.service, self._serving.entries
         name = service.name
         old = entries.get(name)
-        gate = Gate() if old is None else old.gate
         declared = self._declared.get(name)
-        entries[name] = Entry(checks, None if declared is None else fingerprint(declared), gate)
+        entry = Entry(checks, None if declared is None else fingerprint(declared))
+        if old is not None:
+            entry.gate, entry.rollout = old.gate, old.rollout
+        entries[name] = entry
         checks.follow(self._serving.publish_soon)
         try:
             self._serving.publish()
@@ -306,22 +342,25 @@ class Controller:
         if old is None:
             return [], saved
         old.checks.stop()
-        return [target for target in old.service.targets if target not in service.targets], saved
+        return entry.not_served(old.served()), saved
 
     def remove(self, name: str, tell: Tell = untold) -> Deferred[None]:
         """Serve a service no more; after other operations on it.
 
         @return: fires when its last request has ended; fails with `UnknownService`.
         """
-        return Deferred.fromCoroutine(self._remove(name, tell))
+        return Deferred.fromCoroutine(self._remove(name, tell, Alone()))
 
-    async def _remove(self, name: str, tell: Tell) -> None:
-        self._entry(name)
+    async def _remove(self, name: str, tell: Tell, handover: Handover | Alone) -> None:
+        self._serving.entry(name)
         if self._turns.busy(name):
             tell({"event": "queued", "service": name})
         async with self._turns.turn(name):
-            service = self._entry(name).service
-            self._serving.entries.pop(name).checks.stop()
+            self._serving.entry(name)
+            await handover.ready(name)
+            entry = self._serving.entry(name)
+            entry.stop()
+            del self._serving.entries[name]
             declared = self._declared.get(name)
             if declared is not None:
                 self._serving.removed[name] = fingerprint(declared)
@@ -329,7 +368,7 @@ class Controller:
             self._serving.publish()
             _log.info("removed {service}", service=name)
             saved = self._save(tell)
-        await self._finish(name, service.targets, service.drain_timeout, saved, tell)
+        await self._finish(name, entry.served(), entry.service.drain_timeout, saved, tell)
 
     def pause(
         self, name: str, drain_timeout: float, max_pause: float, tell: Tell = untold
@@ -363,23 +402,17 @@ class Controller:
             await self._set_gate(name, gate, tell)
             entry = self._serving.entries.get(name)
             if entry is not None:
-                await self._drains.drain(name, entry.service.targets, drain_timeout, tell)
+                await self._drains.drain(name, entry.served(), drain_timeout, tell)
 
         return Deferred.fromCoroutine(close())
 
     async def _set_gate(self, name: str, gate: Gate, tell: Tell) -> None:
-        self._entry(name).gate = gate
+        self._serving.entry(name).gate = gate
         self._serving.publish()
         _log.info("{service} is {state} now", service=name, state=gate.state)
         await shielded(self._save(tell))
 
     # Private.
-
-    def _entry(self, name: str) -> Entry:
-        entry = self._serving.entries.get(name)
-        if entry is None:
-            raise UnknownService(name)
-        return entry
 
     async def _finish(
         self,
@@ -424,7 +457,7 @@ class Controller:
         for deployment in list(self._deploying):
             deployment.fail("the proxy is stopping")
         for entry in self._serving.entries.values():
-            entry.checks.stop()
+            entry.stop()
         self._serving.close()
         if self._saving is not None:
             self._saving.cancel()

@@ -21,7 +21,7 @@ class DeploymentFailed(OperationFailed):
 
 
 class Checks:
-    """The health checks of a service's targets.
+    """The health checks of a service's targets and read targets.
 
     With one target, its checks end once it is healthy. With several they go on, since an unhealthy
     one has others to stand in for it.
@@ -54,7 +54,7 @@ class Checks:
                 checked,
                 True if healthy else None,
             )
-            for target in service.targets
+            for target in (*service.targets, *service.read_targets)
         }
 
     def start(self) -> None:
@@ -89,6 +89,21 @@ class Checks:
             for target, check in self._checks.items()
             if not check.healthy
         )
+
+    def refused(self, target: Target) -> None:
+        """A request could not be brought to a target. That is a failed check, if another one can
+        stand in for it: the only one is of more use if it is tried again with each request."""
+        check = self._checks.get(target)
+        if check is None or not check.healthy:
+            return
+        writers = self.service.targets
+        stand_ins = [
+            other
+            for other in self.healthy()
+            if other != target and (other in writers or target not in writers)
+        ]
+        if stand_ins:
+            check.refused()
 
     def _one_changed(self, check: HealthCheck) -> None:
         if check.healthy and len(self._checks) == 1:

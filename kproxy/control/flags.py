@@ -14,6 +14,7 @@ from typing import Any, Literal
 from kproxy.config import checks
 from kproxy.config.model import Buffering, Logging, Service
 from kproxy.config.pages import Pages, read_pages
+from kproxy.snapshot import Split
 
 Kind = Literal["text", "path", "texts", "boolean", "integer", "duration"]
 
@@ -81,11 +82,16 @@ def _pages(text: str) -> Pages:
 
 
 _TLS = "TLS"
-_READERS = "read targets"
 
 FLAGS = (
     Flag("target", "texts", "Where requests go: HOST:PORT.", "targets", _targets),
-    Flag("read-target", "texts", "Where GET and HEAD requests go.", lacks=_READERS),
+    Flag(
+        "read-target",
+        "texts",
+        "Where GET and HEAD requests go.",
+        "read_targets",
+        _each(lambda text: checks.target(text, 80)),
+    ),
     Flag(
         "host",
         "texts",
@@ -169,7 +175,12 @@ FLAGS = (
         "How long a writer reads what it wrote, where there are read targets.",
         "writer_affinity_timeout",
     ),
-    Flag("read-target-websockets", "boolean", "Send WebSockets to read targets.", lacks=_READERS),
+    Flag(
+        "read-target-websockets",
+        "boolean",
+        "Send WebSockets to read targets.",
+        "read_target_websockets",
+    ),
     Flag(
         "target-timeout",
         "duration",
@@ -217,7 +228,13 @@ FLAGS = (
         "logging.response_headers",
         _each(checks.header_name),
     ),
-    Flag("exclude-metrics-path", "texts", "Paths that metrics don't count.", lacks="metrics"),
+    Flag(
+        "exclude-metrics-path",
+        "texts",
+        "Paths that metrics don't count.",
+        "exclude_metrics_paths",
+        _each(checks.path),
+    ),
     Flag("forward-headers", "boolean", "Keep X-Forwarded-* of the client.", "forward_headers"),
     Flag(
         "client-ip-header",
@@ -230,11 +247,15 @@ FLAGS = (
         "scope-cookie-paths",
         "boolean",
         "Put the path prefix before cookie paths.",
-        lacks="scoped cookie paths",
+        "scope_cookie_paths",
     ),
 )
 
 BY_KEY = {flag.key: flag for flag in FLAGS}
+ROLLOUT_FLAGS = tuple(
+    BY_KEY[key] for key in ("target", "read_target", "deploy_timeout", "drain_timeout")
+)
+"""The options of ``rollout deploy``; its targets are served with all the others of the service."""
 
 _TYPES: dict[Kind, tuple[type | tuple[type, ...], str]] = {
     "text": (str, "a text"),
@@ -284,6 +305,37 @@ def deployed(base: Service, options: Mapping[str, Any]) -> Service:
     if "target" not in options:
         raise BadFlag("a deployment needs a target: --target HOST:PORT")
     return service
+
+
+def rolled_out(service: Service, options: Mapping[str, Any]) -> Service:
+    """A service as the targets of its rollout serve it.
+
+    @param options: values of `ROLLOUT_FLAGS`.
+    @raise BadFlag: an option is unknown or wrong.
+    """
+    known = {flag.key for flag in ROLLOUT_FLAGS}
+    for key in options:
+        if key not in known:
+            raise BadFlag(f"there is no option {key}")
+    return deployed(replace(service, read_targets=()), options)
+
+
+def split_of(options: Mapping[str, Any]) -> Split:
+    """What the options of ``rollout set`` say: ``percent``, ``list``, or both.
+
+    @raise BadFlag: an option is unknown or wrong, or there is none.
+    """
+    for key in options:
+        if key not in ("percent", "list"):
+            raise BadFlag(f"there is no option {key}")
+    if not options:
+        raise BadFlag("rollout set needs --percent, --list, or both")
+    percent, allowed = options.get("percent", 0), options.get("list", [])
+    if not isinstance(percent, int) or isinstance(percent, bool) or not 0 <= percent <= 100:
+        raise BadFlag("percent should be an integer from 0 to 100")
+    if not isinstance(allowed, list) or not all(isinstance(each, str) for each in allowed):
+        raise BadFlag("list should be a list of texts")
+    return Split(percent, tuple(dict.fromkeys(filter(None, allowed))))
 
 
 def checked(flag: Flag, value: Any) -> Any:

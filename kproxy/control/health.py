@@ -90,6 +90,10 @@ class HealthCheck:
         if self._asking is not None:
             self._asking.cancel()
 
+    def refused(self) -> None:
+        """A request could not be brought to the target, which says as much as a check."""
+        self._result("it refused a connection")
+
     def _answered(self, code: int) -> None:
         self._result("" if 200 <= code < 300 else f"it answered {code}")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from kproxy.control.deployment import Checks
 from kproxy.control.health import HealthCheck
-from kproxy.control.serving import Entry
+from kproxy.control.serving import Entry, RolledOut
 
 
 def describe(entry: Entry, report: Iterable[Any], busy: bool, declared: bool) -> dict[str, Any]:
@@ -26,7 +27,8 @@ def describe(entry: Entry, report: Iterable[Any], busy: bool, declared: bool) ->
         "service": service.name,
         "hosts": list(service.hosts),
         "path_prefixes": list(service.path_prefixes),
-        "targets": [_target(check, active) for check in entry.checks.all()],
+        **_targets(entry.checks, active),
+        "rollout": _rollout(entry.rollout, active),
         "draining": [{"address": a, "requests": count} for a, count in draining.items()],
         "state": gate.state,
         "tls": bool(service.ssl),
@@ -38,6 +40,26 @@ def describe(entry: Entry, report: Iterable[Any], busy: bool, declared: bool) ->
     if gate.state == "paused":
         described["max_pause"] = gate.max_pause
     return described
+
+
+def _targets(checks: Checks, active: dict[str, int]) -> dict[str, Any]:
+    service, described = checks.service, {c.target: _target(c, active) for c in checks.all()}
+    return {
+        "targets": [described[target] for target in service.targets],
+        "read_targets": [described[target] for target in service.read_targets],
+    }
+
+
+def _rollout(rollout: RolledOut | None, active: dict[str, int]) -> dict[str, Any] | None:
+    """`percent` and `list` are None while nobody goes there."""
+    if rollout is None:
+        return None
+    split = rollout.split
+    return {
+        **_targets(rollout.checks, active),
+        "percent": None if split is None else split.percent,
+        "list": None if split is None else list(split.allowed),
+    }
 
 
 def _target(check: HealthCheck, active: dict[str, int]) -> dict[str, Any]:

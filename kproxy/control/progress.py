@@ -4,7 +4,8 @@ Every event has the key ``event``, which says what other keys there are:
 
 - ``queued``: another operation on the service is under way; ``service``.
 - ``check``: a target was asked for its health; ``target``, ``attempt``, ``healthy``, ``failure``.
-- ``switched``: new requests go to the new targets; ``service``, ``targets``.
+- ``switched``: new requests go to the new targets; ``service``, ``targets``, and ``rollout``, true,
+  if only those of a rollout do.
 - ``draining``: requests that are still under way; ``service``, ``requests``.
 - ``warning``: it was done, but something is wrong; ``message``.
 - ``done``, or ``failed`` with ``error``: the last one.

@@ -9,8 +9,8 @@ from twisted.logger import Logger
 
 from kproxy.config.model import Service
 from kproxy.control.deployment import Checks
-from kproxy.control.serving import DataPlane, Entry, Serving
-from kproxy.control.state import State
+from kproxy.control.serving import DataPlane, Entry, RolledOut, Serving
+from kproxy.control.state import SavedRollout, State
 from kproxy.snapshot import Snapshot
 
 _log = Logger()
@@ -30,14 +30,17 @@ def restore(
         it had once and has not any more is not restored.
     @param checks_of: makes checks that begin with healthy targets.
     """
-    for record in state.records:
+    for record in [record for record in state.records if record.proven]:
         service, name = record.service, record.service.name
         now = declared.get(name)
         if now is None and record.heeded is not None:
             continue
         if now is not None:
             service = replace(service, wrappers=now.wrappers)
-        serving.entries[name] = Entry(checks_of(service), record.heeded, record.gate)
+        rollout = restored_rollout(service, record.rollout, checks_of)
+        serving.entries[name] = Entry(
+            checks_of(service), record.heeded, record.gate, rollout=rollout
+        )
     serving.removed = {name: mark for name, mark in state.removed.items() if name in declared}
     for each in serving.snapshot().services:
         name = each.service.name
@@ -48,3 +51,13 @@ def restore(
             _log.error("{service} can't be restored: {error}", service=name, error=error)
     if serving.entries:
         _log.info("restored {services}", services=", ".join(serving.entries))
+
+
+def restored_rollout(
+    service: Service, saved: SavedRollout | None, checks_of: Callable[[Service], Checks]
+) -> RolledOut | None:
+    """The rollout of a service again."""
+    if saved is None:
+        return None
+    rolled_out = replace(service, targets=saved.targets, read_targets=saved.read_targets)
+    return RolledOut(checks_of(rolled_out), saved.split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,17 +10,39 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from kproxy.config.model import Service, Target
-from kproxy.control.deployment import Checks
-from kproxy.control.state import Gate, Record, State
-from kproxy.snapshot import ServiceState, Snapshot
+from kproxy.control.deployment import Checks, OperationFailed
+from kproxy.control.state import Gate, Record, SavedRollout, State
+from kproxy.snapshot import Rollout, ServiceState, Snapshot, Split
+
+
+class UnknownService(OperationFailed):
+    """There is no service of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"service not found: {name}")
 
 
 class DataPlane(Protocol):
     """The only way from here to the data plane (`kproxy.dataplane.DataPlane`)."""
 
+    target_refused: Callable[[str, Target], object]
+
     def apply(self, snapshot: Snapshot) -> None: ...
     def drain(self, service: str, targets: Sequence[Target], timeout: float) -> Deferred[None]: ...
     def report(self) -> dict[str, list[Any]]: ...
+
+
+@dataclass
+class RolledOut:
+    """The targets of a rollout, and who goes there; split None: nobody."""
+
+    checks: Checks
+    split: Split | None = None
+
+    def saved(self) -> SavedRollout:
+        """What a restart should find."""
+        service = self.checks.service
+        return SavedRollout(service.targets, service.read_targets, self.split)
 
 
 @dataclass
@@ -30,17 +52,56 @@ class Entry:
     @ivar heeded: the fingerprint of what the configuration file had said of the service when it
         came to be served like this; None: nothing. When the file says the same, it says nothing
         new.
-    @ivar proven: all its targets have been healthy, so that it is worth to be remembered.
+    @ivar proven: all its targets have been healthy, so that it may be served after a restart.
     """
 
     checks: Checks
     heeded: str | None = None
     gate: Gate = field(default_factory=Gate)
     proven: bool = True
+    rollout: RolledOut | None = None
 
     @property
     def service(self) -> Service:
         return self.checks.service
+
+    def all_checks(self) -> tuple[Checks, ...]:
+        return (self.checks,) if self.rollout is None else (self.checks, self.rollout.checks)
+
+    def state(self) -> ServiceState:
+        """What the data plane is told."""
+        gate, rollout = self.gate, None
+        if self.rollout is not None and self.rollout.split is not None:
+            checks = self.rollout.checks
+            service = checks.service
+            rollout = Rollout(
+                service.targets, service.read_targets, checks.healthy(), self.rollout.split
+            )
+        healthy = self.checks.healthy()
+        return ServiceState(
+            self.service, healthy, gate.state, gate.message, gate.max_pause, rollout
+        )
+
+    def served(self) -> tuple[Target, ...]:
+        """All targets that requests may go to."""
+        return self.state().targets()
+
+    def not_served(self, before: Iterable[Target]) -> list[Target]:
+        """Which of those that were served before are not any more."""
+        now = set(self.served())
+        return [target for target in before if target not in now]
+
+    def record(self) -> Record | None:
+        """What a restart should find; None: nothing worth it."""
+        rollout = None if self.rollout is None else self.rollout.saved()
+        if not self.proven and rollout is None and self.gate == Gate():
+            return None
+        return Record(self.service, self.gate, self.heeded, rollout, self.proven)
+
+    def stop(self) -> None:
+        """Check no more."""
+        for checks in self.all_checks():
+            checks.stop()
 
 
 class Serving:
@@ -64,6 +125,13 @@ class Serving:
         entry = self.entries.get(name)
         return self.removed.get(name) if entry is None else entry.heeded
 
+    def entry(self, name: str) -> Entry:
+        """@raise UnknownService: there is none."""
+        entry = self.entries.get(name)
+        if entry is None:
+            raise UnknownService(name)
+        return entry
+
     def held(self, names: Iterable[str]) -> dict[tuple[str, str], str]:
         """Which of these services has which host and path."""
         entries = self.entries
@@ -77,10 +145,7 @@ class Serving:
         """What is served now; a service that has not changed has the same state as before."""
         states = {}
         for name, entry in self.entries.items():
-            gate = entry.gate
-            new = ServiceState(
-                entry.service, entry.checks.healthy(), gate.state, gate.message, gate.max_pause
-            )
+            new = entry.state()
             old = self._states.get(name)
             same = old is not None and old.service is new.service and old == new
             states[name] = old if old is not None and same else new
@@ -113,8 +178,8 @@ class Serving:
 
     def state(self) -> State:
         """What a restart should find."""
-        records = (Record(e.service, e.gate, e.heeded) for e in self.entries.values() if e.proven)
-        return State(tuple(records), dict(self.removed))
+        records = (entry.record() for entry in self.entries.values())
+        return State(tuple(filter(None, records)), dict(self.removed))
 
 
 def claims(service: Service) -> set[tuple[str, str]]:

@@ -19,9 +19,16 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from kproxy.config.model import Service
-from kproxy.control.marshal import Unreadable, service_from_json, service_to_json
-from kproxy.snapshot import GateState
+from kproxy.config.model import Service, Target
+from kproxy.control.marshal import (
+    Unreadable,
+    from_json,
+    service_from_json,
+    service_to_json,
+    to_json,
+    warn_of_unknown,
+)
+from kproxy.snapshot import GateState, Split
 from kproxy.threads import InThread
 
 VERSION = 1
@@ -40,6 +47,16 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedRollout:
+    """A second set of targets; see `kproxy.snapshot.Rollout`."""
+
+    targets: tuple[Target, ...]
+    read_targets: tuple[Target, ...] = ()
+    split: Split | None = None
+    """None: nobody goes there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One service as it was served."""
 
@@ -47,6 +64,10 @@ class Record:
     gate: Gate = Gate()
     heeded: str | None = None
     """The fingerprint of what the configuration file had said of it by then; None: nothing."""
+    rollout: SavedRollout | None = None
+    proven: bool = True
+    """Whether all its targets had been healthy once; if not, only `gate` and `rollout` count, for
+    what the configuration file says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +211,8 @@ def state_to_json(state: State) -> dict[str, Any]:
                 "message": record.gate.message,
                 "max_pause": record.gate.max_pause,
                 "file": record.heeded,
+                "rollout": to_json(record.rollout),
+                "proven": record.proven,
             }
             for record in state.records
         ],
@@ -203,6 +226,7 @@ def state_from_json(data: Any) -> State:
         raise Unreadable("it is no map")
     if data.get("version") != VERSION:
         raise Unreadable(f"its version is {data.get('version')!r}, which is not known")
+    warn_of_unknown(data, ("version", "services", "removed"), "")
     try:
         records = tuple(_record(each) for each in data["services"])
         removed = {str(name): str(mark) for name, mark in data["removed"].items()}
@@ -216,4 +240,13 @@ def _record(data: dict[str, Any]) -> Record:
     if state not in ("running", "paused", "stopped"):
         raise Unreadable(f"there is no state {state!r}")
     gate = Gate(state, str(data["message"]), float(data["max_pause"]))
-    return Record(service_from_json(data["service"]), gate, None if heeded is None else str(heeded))
+    known = ("service", "state", "message", "max_pause", "file", "rollout", "proven")
+    warn_of_unknown(data, known, "services")
+    rollout = from_json(SavedRollout | None, data.get("rollout"), "rollout")
+    return Record(
+        service_from_json(data["service"]),
+        gate,
+        None if heeded is None else str(heeded),
+        rollout,
+        bool(data.get("proven", True)),
+    )

@@ -97,6 +97,21 @@ request_limit = WrapperPlugin(
         into="kproxy.wrappers.request_limit.Options",
     ),
 )
+writer_affinity = WrapperPlugin(
+    "writer-affinity",
+    "Marks clients that wrote by a cookie, so that for a while read targets are not asked for them.",
+    "kproxy.wrappers.writer_affinity.WriterAffinity",
+    Section(
+        Option("timeout", Seconds(above=0), help="How long they are."),
+        Option("websockets", Boolean(), help="Whether read targets get WebSockets."),
+        into="kproxy.wrappers.writer_affinity.Options",
+    ),
+)
+scope_cookies = WrapperPlugin(
+    "scope-cookies",
+    "Puts the path prefix that was stripped before the paths of cookies.",
+    "kproxy.wrappers.scope_cookies.ScopeCookies",
+)
 response_buffer = WrapperPlugin(
     "response-buffer",
     "Collects responses before they are passed on, except event streams.",

@@ -12,6 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
+from kproxy.config.model import Target
 from kproxy.errors import answer_error
 from kproxy.http.chunked import encode_chunk, encode_last_chunk
 from kproxy.http.deadlines import Deadlines
@@ -33,14 +34,22 @@ class ReverseProxy(Resource):
     """Answers with what a target of the balancer answers.
 
     @param response_timeout: seconds from the request having been sent to the response's headers.
+    @param refused: told of each target that a connection could not be made to.
     """
 
     isLeaf = True
     streams = True
 
-    def __init__(self, balancer: Balancer, clock: IReactorTime, response_timeout: float) -> None:
+    def __init__(
+        self,
+        balancer: Balancer,
+        clock: IReactorTime,
+        response_timeout: float,
+        refused: Callable[[Target], object] = lambda target: None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.balancer = balancer
+        self.refused = refused
         self.answers: Deadlines[Exchange] = Deadlines(clock, response_timeout, Exchange.timed_out)
 
     def render(self, request: Any) -> int:
@@ -53,6 +62,7 @@ class Exchange:
     """One request on its way to a target, and the response on its way back.
 
     @ivar sent: the request has been passed on whole.
+    @ivar pool: the target that has it; None before and behind that.
     """
 
     __slots__ = (
@@ -64,17 +74,17 @@ class Exchange:
         "_failed_pools",
         "_give_up",
         "_leaf",
-        "_pool",
         "_producing",
         "_repeated",
         "_request",
+        "pool",
         "sent",
     )
 
     def __init__(self, leaf: ReverseProxy, request: Any) -> None:
         self._leaf = leaf
         self._request = request
-        self._pool: TargetPool | None = None
+        self.pool: TargetPool | None = None
         self._connection: UpstreamConnection | None = None
         self._give_up: Callable[[], object] | None = None
         self._failed_pools: tuple[TargetPool, ...] = ()
@@ -90,16 +100,22 @@ class Exchange:
 
     def start(self) -> None:
         self._request.on_finish(self._request_ended)
-        self._to_target(self._leaf.balancer.pick())
+        balancer = self._leaf.balancer
+        choice = balancer.choice
+        self._to_target(balancer.pick() if choice is None else choice.pick(self._request))
+
+    def _pick_other(self, but: tuple[TargetPool, ...] = ()) -> TargetPool | None:
+        """A target in the place of the one that was picked first."""
+        balancer = self._leaf.balancer
+        choice = balancer.choice
+        return balancer.pick(but) if choice is None else choice.pick(self._request, but)
 
     def _to_target(self, pool: TargetPool | None, *, fresh: bool = False) -> None:
         if pool is None:
             self._answer(503)
             return
-        if pool is not self._pool:
-            self._leave_pool()
-            self._pool = pool
-            pool.active.add(self)
+        if pool is not self.pool:
+            self._move_to(pool)
             self._request.notes["target"] = pool.address
         connection = None if fresh else pool.acquire()
         if connection is not None:
@@ -110,9 +126,10 @@ class Exchange:
     def _not_connected(self, error: TargetFailed) -> None:
         """Nothing was sent, so that any other target may have the request."""
         self._give_up = None
-        pool: TargetPool = self._pool  # type: ignore[assignment]
+        pool: TargetPool = self.pool  # type: ignore[assignment]
         self._failed_pools += (pool,)
-        other = self._leaf.balancer.pick(self._failed_pools)
+        self._leaf.refused(pool.target)
+        other = self._pick_other(self._failed_pools)
         if other is None:
             self.failed(error)
         else:
@@ -126,7 +143,8 @@ class Exchange:
         self._give_up = None
         self._connection = connection
         request = self._request
-        connection.begin(self, request.method, self._head())
+        pool: TargetPool = self.pool  # type: ignore[assignment]
+        connection.begin(self, request.method, head_for(request, pool.address_bytes))
         body = request.body
         if body.length == 0:
             self.sent = True
@@ -136,37 +154,6 @@ class Exchange:
             self._chunked = body.length is None
             self._body_started = True
             body.start(self)
-
-    def _head(self) -> bytes:
-        """The request as the target gets it, framed afresh from what was parsed."""
-        request = self._request
-        headers = request.requestHeaders
-        fields: dict[bytes, Any] = getattr(headers, "fields", None) or _fields_of(headers)
-        length = request.body.length
-        address: bytes = self._pool.address_bytes  # type: ignore[union-attr]
-        extra = b""
-        skip: tuple[bytes, ...] = ()
-        if b"x-kamal-target" in fields:
-            address = b", ".join((*fields[b"x-kamal-target"][1:], address))
-            skip = (b"x-kamal-target",)
-        if length != 0:
-            skip += (b"content-length",)
-            if length is None:
-                extra = b"\r\nTransfer-Encoding: chunked"
-            else:
-                extra = b"\r\nContent-Length: %d" % length
-        elif b"content-length" in fields and fields[b"content-length"][1] != b"0":
-            skip += (b"content-length",)
-        if request.upgrade:
-            extra += b"\r\nConnection: Upgrade\r\nUpgrade: " + request.upgrade
-        if b"host" not in fields:
-            extra += b"\r\nHost: " + self._pool.address_bytes  # type: ignore[union-attr]
-        if skip:
-            lines = [field[0] for key, field in fields.items() if key not in skip]
-        else:
-            lines = [field[0] for field in fields.values()]
-        lines.append(b"X-Kamal-Target: %b%b\r\n\r\n" % (address, extra))
-        return b"%b %b HTTP/1.1\r\n%b" % (request.method, request.uri, b"\r\n".join(lines))
 
     # IBodyReceiver: the request's body.
 
@@ -281,9 +268,9 @@ class Exchange:
         self._leaf.answers.remove(self)
         if error.unused and self._may_repeat():
             self._repeated = True
-            pool = self._pool
+            pool = self.pool
             if pool is not None and pool.closed:  # it was replaced, and gets no request any more
-                pool = self._leaf.balancer.pick()
+                pool = self._pick_other()
             self._to_target(pool, fresh=True)
             return
         self._warn(error)
@@ -305,7 +292,7 @@ class Exchange:
         self._answer(504)
 
     def on_end(self, callback: Callable[[Exchange], object]) -> None:
-        """Call back when this has left its target; for draining."""
+        """Call back when this has left its target, for another (`pool`) or for good; for draining."""
         self._ended += (callback,)
 
     def cancel(self) -> None:
@@ -316,7 +303,7 @@ class Exchange:
     def _warn(self, error: TargetFailed) -> None:
         _log.warn(
             "{target} failed {request}: {error}",
-            target=self._pool.address if self._pool else "",
+            target=self.pool.address if self.pool else "",
             request=self._request,
             error=error,
         )
@@ -345,13 +332,16 @@ class Exchange:
 
     def _request_ended(self, request: Any, failure: Failure | None) -> None:
         self._done = True
-        self._leave_pool()
+        self._move_to(None)
         if failure is not None or self._connection is not None or self._give_up is not None:
             self._drop()
 
-    def _leave_pool(self) -> None:
-        if self._pool is not None:
-            self._pool.active.discard(self)
+    def _move_to(self, pool: TargetPool | None) -> None:
+        if self.pool is not None:
+            self.pool.active.discard(self)
+        self.pool = pool
+        if pool is not None:
+            pool.active.add(self)
         ended, self._ended = self._ended, ()
         for callback in ended:
             callback(self)
@@ -363,3 +353,34 @@ def _fields_of(headers: Any) -> dict[bytes, tuple[bytes, ...]]:
     for name, values in headers.getAllRawHeaders():
         fields[name.lower()] = (b"\r\n".join([name + b": " + v for v in values]), *values)
     return fields
+
+
+def head_for(request: Any, address: bytes) -> bytes:
+    """A request as the target at an address gets it, framed afresh from what was parsed."""
+    headers = request.requestHeaders
+    fields: dict[bytes, Any] = getattr(headers, "fields", None) or _fields_of(headers)
+    length = request.body.length
+    named = address
+    extra = b""
+    skip: tuple[bytes, ...] = ()
+    if b"x-kamal-target" in fields:
+        named = b", ".join((*fields[b"x-kamal-target"][1:], address))
+        skip = (b"x-kamal-target",)
+    if length != 0:
+        skip += (b"content-length",)
+        if length is None:
+            extra = b"\r\nTransfer-Encoding: chunked"
+        else:
+            extra = b"\r\nContent-Length: %d" % length
+    elif b"content-length" in fields and fields[b"content-length"][1] != b"0":
+        skip += (b"content-length",)
+    if request.upgrade:
+        extra += b"\r\nConnection: Upgrade\r\nUpgrade: " + request.upgrade
+    if b"host" not in fields:
+        extra += b"\r\nHost: " + address
+    if skip:
+        lines = [field[0] for key, field in fields.items() if key not in skip]
+    else:
+        lines = [field[0] for field in fields.values()]
+    lines.append(b"X-Kamal-Target: %b%b\r\n\r\n" % (named, extra))
+    return b"%b %b HTTP/1.1\r\n%b" % (request.method, request.uri, b"\r\n".join(lines))

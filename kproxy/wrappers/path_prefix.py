@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.web.resource import IResource
 
+from kproxy.streaming import streaming
 from kproxy.wrappers.base import Wrapper
 
 
@@ -36,5 +37,6 @@ class PathPrefix(Wrapper):
                 request.path = path[len(prefix) :] or b"/"
                 rest = request.uri[len(prefix) :]
                 request.uri = rest if rest.startswith(b"/") else b"/" + rest
+                streaming(request).notes["path_prefix"] = prefix
                 break
         return self.wrapped.render(request)

@@ -59,6 +59,7 @@ def test_a_service_with_everything_has_its_wrappers_in_the_order_of_the_design()
         ssl=True,
         canonical_host="example.com",
         path_prefixes=("/api",),
+        scope_cookie_paths=True,
         wrappers=(WrapperUse("one", 1), WrapperUse("two", 2), WrapperUse("one", 3)),
     )
     assert everything == [
@@ -72,12 +73,14 @@ def test_a_service_with_everything_has_its_wrappers_in_the_order_of_the_design()
         "two",
         "one",
         "request-buffer",
+        "gate",
         "response-buffer",
+        "scope-cookies",
     ]
 
 
 def test_what_would_do_nothing_is_left_out() -> None:
-    assert names() == ["gate", "forward-headers", "request-buffer", "response-buffer"]
+    assert names() == ["gate", "forward-headers", "request-buffer", "gate", "response-buffer"]
     streaming = Buffering(requests=False, responses=False, max_request_body=0)
     assert names(buffering=streaming) == ["gate", "forward-headers"]
 
@@ -145,7 +148,47 @@ def test_the_gate_knows_the_health_check_by_the_paths_that_clients_use(
     options: dict[str, Any], paths: tuple[str, ...]
 ) -> None:
     assert health_paths(Service("a-web", TARGETS, **options)) == paths
-    assert option("gate", **options).health_paths == paths
+    assert chain(**options)[0].options.health_paths == paths
+
+
+@pytest.mark.parametrize(
+    ("options", "gates"),
+    [
+        ({}, ["request-buffer", "gate"]),
+        ({"buffering": Buffering(requests=False), "wrappers": (WrapperUse("one", 1),)}, ["gate"]),
+        ({"buffering": Buffering(requests=False)}, []),
+    ],
+)
+def test_behind_what_may_hold_a_request_the_gate_is_asked_again(
+    options: dict[str, Any], gates: list[str]
+) -> None:
+    links = chain(path_prefixes=("/api",), **options)
+    behind = [link for link in links[1:] if link.name in ("gate", "request-buffer")]
+    assert [link.name for link in behind] == gates
+    for link in behind:
+        if link.name == "gate":
+            # By then the prefix is off.
+            assert link.options.health_paths == ("/up",)
+            assert link.options.control is links[0].options.control
+
+
+def test_writers_are_marked_where_there_are_readers() -> None:
+    def marks(readers: bool, **options: Any) -> list[Any]:
+        s = Service("a-web", TARGETS, **options)
+        links = service_chain(s, GateControl(Clock()), threads, readers=readers)
+        return [link.options for link in links if link.name == "writer-affinity"]
+
+    (options,) = marks(True, writer_affinity_timeout=5.0, read_target_websockets=True)
+    assert (options.timeout, options.websockets) == (5.0, True)
+    assert marks(True, writer_affinity_timeout=0.0) == []
+    assert marks(False) == []
+
+
+def test_cookies_are_scoped_where_a_prefix_is_stripped() -> None:
+    scoped = {"scope_cookie_paths": True, "path_prefixes": ("/api",)}
+    assert names(**scoped)[-1] == "scope-cookies"
+    assert "scope-cookies" not in names(**{**scoped, "path_prefixes": ("/",)})
+    assert "scope-cookies" not in names(**scoped, strip_path_prefix=False)
 
 
 # Putting a chain together.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -66,6 +66,7 @@ class Plane:
         self.drained_at_once = True
         self.refuses: Exception | None = None
         self.reports: dict[str, list[TargetReport]] = {}
+        self.target_refused: Callable[[str, Target], object] = lambda service, target: None
 
     def apply(self, snapshot: Snapshot) -> None:
         if self.refuses is not None:

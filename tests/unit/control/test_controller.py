@@ -13,6 +13,7 @@ from kproxy.control.controller import SAVE_AFTER, Controller, HostInUse
 from kproxy.control.deployment import DeploymentFailed
 from kproxy.control.progress import Event, Tell, untold
 from kproxy.dataplane import TargetReport
+from kproxy.snapshot import Split
 from tests.unit.control.support import A, B, C, Log, Plane, Targets, service
 
 
@@ -492,3 +493,76 @@ def test_deployments_are_logged() -> None:
     texts = "\n".join(log.texts)
     for text in ("deploying new", "deployed new", "removed app", "b:1 is healthy"):
         assert text in texts
+
+
+# Targets that refuse requests.
+
+
+def refused(case: Case, target: Any, name: str = "app") -> None:
+    """A request could not be brought to a target."""
+    case.plane.target_refused(name, target)
+    case.clock.advance(0)
+
+
+def test_a_target_that_refuses_a_request_leaves_the_rotation_until_a_check_goes_well() -> None:
+    case = Case(service("app", A, B), up=(A, B))
+    refused(case, A)
+    assert case.plane.serving == {"app": (B,)}
+    assert case.controller.describe()[0]["targets"][0]["failure"] == "it refused a connection"
+    case.pass_time(1)
+    assert case.plane.serving == {"app": (A, B)}
+
+
+def test_the_last_one_stays_and_is_tried_with_each_request() -> None:
+    case = Case(service("app", A, B), up=(A, B))
+    refused(case, A)
+    refused(case, B)
+    assert case.plane.serving == {"app": (B,)}
+
+
+def test_the_only_one_stays() -> None:
+    case = Case(service("app", A), up=(A,))
+    refused(case, A)
+    assert case.plane.serving == {"app": (A,)}
+
+
+def test_a_read_target_that_refuses_leaves_since_the_others_stand_in_but_not_the_reverse() -> None:
+    case = Case(service("app", A, read_targets=(B,)), up=(A, B))
+    refused(case, A)
+    assert case.plane.serving == {"app": (A, B)}
+    refused(case, B)
+    assert case.plane.serving == {"app": (A,)}
+
+
+def test_a_target_that_is_not_served_any_more_may_refuse_what_it_likes() -> None:
+    case = Case(service("app", A, B), up=(A, B))
+    refused(case, C)
+    refused(case, A, "gone")
+    assert case.plane.serving == {"app": (A, B)}
+
+
+def test_a_target_of_a_rollout_that_refuses_leaves_it() -> None:
+    case = Case(service("app", A), up=(A, B, C))
+    rollouts = case.controller.rollouts
+    case.result_of(rollouts.deploy("app", {"target": ["b:1", "c:1"]}))
+    case.result_of(rollouts.set("app", Split(10)))
+    refused(case, B)
+    rollout = case.plane.snapshots[-1].services[0].rollout
+    assert rollout is not None
+    assert rollout.healthy == (C,)
+
+
+def test_read_targets_have_to_be_healthy_for_a_deployment_too() -> None:
+    case = Case(service("app", A), up=(A, B))
+    case.say(down=(C,))
+    results = case.deploy(service("app", B, read_targets=(C,)))
+    assert results == []
+    case.say(C)
+    case.pass_time(1)
+    assert results == [None]
+    assert case.plane.serving == {"app": (B, C)}
+    (described,) = case.controller.describe()
+    assert [each["address"] for each in described["targets"]] == ["b:1"]
+    assert [each["address"] for each in described["read_targets"]] == ["c:1"]
+    case.deploy(service("app", B))
+    assert case.plane.drains[-1][1] == (C,)

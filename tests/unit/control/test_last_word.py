@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from kproxy.config.model import Configuration, Service, Target, WrapperUse
-from kproxy.control.controller import SAVE_AFTER, Controller, UnknownService
+from kproxy.control.controller import SAVE_AFTER, Controller
 from kproxy.control.progress import Event
+from kproxy.control.serving import UnknownService
 from kproxy.control.state import State
 from kproxy.snapshot import ServiceState
 from tests.unit.control.support import A, B, C, Log, Plane, Targets, service
@@ -287,6 +288,30 @@ def test_a_pause_and_a_stop_survive_a_restart() -> None:
     states = Run(store, FILE, OTHER).first
     assert (states["app"].gate, states["app"].max_pause) == ("paused", 9.0)
     assert (states["other"].gate, states["other"].message) == ("stopped", "gone")
+
+
+def test_a_pause_or_stop_of_a_service_that_was_never_healthy_survives_a_restart() -> None:
+    memory = Memory()
+    run = Run(memory, FILE, down=(A,))
+    run.do(run.controller.stop("app", 1.0, "closed"))
+    again = Run(memory, FILE, down=(A,))
+    assert (again.first["app"].gate, again.first["app"].message) == ("stopped", "closed")
+    # It is not taken for healthy, unlike one that was.
+    assert again.states["app"].healthy == ()
+    third = Run(memory, FILE)
+    assert third.first["app"].gate == "stopped"
+    assert third.states["app"].healthy == (A,)
+    third.do(third.controller.resume("app"))
+    assert Run(memory, FILE).first["app"].gate == "running"
+
+
+def test_it_survives_a_change_of_the_file_but_not_the_service_itself() -> None:
+    memory = Memory()
+    run = Run(memory, FILE, down=(A,))
+    run.do(run.controller.pause("app", 1.0, 9.0))
+    changed = Run(memory, service("app", B), down=(B,))
+    assert (changed.first["app"].gate, changed.first["app"].max_pause) == ("paused", 9.0)
+    assert Run(memory, OTHER).states.keys() == {"other"}
 
 
 def test_a_deployment_that_is_not_finished_is_not_remembered() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.logger import LogLevel
 
 from kproxy.config.model import (
     Buffering,
@@ -21,7 +22,17 @@ from kproxy.config.model import (
     WrapperUse,
 )
 from kproxy.control.marshal import Unreadable, fingerprint, service_from_json, service_to_json
-from kproxy.control.state import Gate, Record, State, StateDirInUse, StateFile, state_to_json
+from kproxy.control.state import (
+    Gate,
+    Record,
+    SavedRollout,
+    State,
+    StateDirInUse,
+    StateFile,
+    state_from_json,
+    state_to_json,
+)
+from kproxy.snapshot import Split
 from tests.unit.control.support import Log
 
 FULL = Service(
@@ -84,13 +95,39 @@ def test_an_option_that_is_missing_has_its_default() -> None:
         ({"error_pages": [[404]]}, r"error_pages\[0\] is of a wrong length"),
         ({"healthcheck": []}, "service.healthcheck is no map"),
         ({"ssl": 3}, "service.ssl is of a wrong kind"),
-        ({"new": 3}, "service.new is not known"),
-        ({"wrappers": []}, "service.wrappers is not known"),
     ],
 )
 def test_what_is_no_service_is_refused(change: Any, complaint: str) -> None:
     with pytest.raises(Unreadable, match=complaint):
         service_from_json({**service_to_json(Service("x", ())), **change})
+
+
+def test_what_a_later_version_added_is_reported_and_ignored(tmp_path: Path) -> None:
+    data = state_to_json(STATE)
+    data["later"] = {"a": 1}
+    data["services"][0]["later"] = []
+    data["services"][0]["service"].update(later=3, wrappers=[])
+    data["services"][0]["service"]["healthcheck"]["later"] = None
+    with Log(LogLevel.warn) as log:
+        assert state_from_json(json.loads(json.dumps(data))) == STATE
+    ignored = [text.split()[4].rstrip(",") for text in log.texts]
+    assert ignored == [
+        "later",
+        "services.later",
+        "service.later",
+        "service.wrappers",
+        "service.healthcheck.later",
+    ]
+
+
+def test_what_an_earlier_version_wrote_is_read() -> None:
+    data = state_to_json(STATE)
+    for record in data["services"]:
+        del record["rollout"], record["proven"]
+        del record["service"]["read_target_websockets"]
+    assert [record.service for record in state_from_json(data).records] == [
+        record.service for record in STATE.records
+    ]
 
 
 def test_fingerprints_tell_services_apart_and_are_the_same_in_another_process() -> None:
@@ -104,8 +141,13 @@ def test_fingerprints_tell_services_apart_and_are_the_same_in_another_process() 
     assert fingerprint(FULL) != fingerprint(Service("app", FULL.targets))
 
 
+ROLLOUT = SavedRollout((Target("n", 1),), (Target("r", 2),), Split(10, ("qa",)))
 STATE = State(
-    (Record(FULL, Gate("paused", "", 5.0), "mark"), Record(Service("y", (Target("c", 1),)))),
+    (
+        Record(FULL, Gate("paused", "", 5.0), "mark", ROLLOUT),
+        Record(Service("y", (Target("c", 1),)), proven=False),
+        Record(Service("z", (Target("c", 1),)), rollout=SavedRollout((Target("n", 1),))),
+    ),
     {"gone": "mark"},
 )
 

@@ -52,7 +52,9 @@ def test_all_wrappers_of_the_tree_are_announced() -> None:
         "request-limit",
         "request-start",
         "response-buffer",
+        "scope-cookies",
         "ssl-redirect",
+        "writer-affinity",
     ]
 
 
