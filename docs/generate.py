@@ -1,25 +1,30 @@
-"""Writes the tables of reference.md from what the code declares: `python docs/generate.py`.
+"""Writes parts of the documentation from what the code declares: `python docs/generate.py`.
 
-A table stands between ``<!-- NAME -->`` and ``<!-- end -->``; the rest is written by hand. With
-``--check`` nothing is written, and the exit status says whether the page is up to date.
+They are the tables of reference.md, the commands of commands.md, and the options of a deployment in
+openapi.yaml. Each stands between ``<!-- NAME -->`` and ``<!-- end -->``; the rest is written by hand.
+With ``--check`` nothing is written, and the exit status says whether the pages are up to date.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
 import sys
-from collections.abc import Container, Iterable, Sequence
+import textwrap
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kproxy.cli.main import parser
 from kproxy.cli.wrappers import show
 from kproxy.config.model import Service
 from kproxy.config.schema import Anything, MapOf, Option, Section
 from kproxy.config.sections import EXTRAS, PROXY, TOP, X_KPROXY
-from kproxy.control.flags import FLAGS, Flag, unconfigured
+from kproxy.control.flags import FLAGS, ROLLOUT_FLAGS, Flag, unconfigured
 from kproxy.durations import show_duration
 
-PAGE = Path(__file__).with_name("reference.md")
+PAGES = [Path(__file__).with_name(name) for name in ("reference.md", "commands.md", "openapi.yaml")]
 _TABLE = re.compile(r"(<!-- (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 NOT_YET = {
@@ -30,11 +35,8 @@ NOT_YET = {
     "proxy.run.metrics_port",
     "x-kproxy.acme",
     "x-kproxy.exclude_metrics_paths",
-    "x-kproxy.read_targets",
-    "x-kproxy.scope_cookie_paths",
     "x-kproxy.tls_on_demand_url",
     "x-kproxy.workers",
-    "x-kproxy.writer_affinity_timeout",
 }
 """Options that are read and checked, but that no code serves yet."""
 
@@ -65,19 +67,23 @@ FLAG_VALUES = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run the script; the exit status."""
-    old = PAGE.read_text("utf-8")
-    new = generated(old)
-    if "--check" in arguments:
-        return int(old != new)
-    PAGE.write_text(new, "utf-8")
-    return 0
+    status = 0
+    for page in PAGES:
+        old = page.read_text("utf-8")
+        new = generated(old)
+        if "--check" in arguments:
+            status |= int(old != new)
+        else:
+            page.write_text(new, "utf-8")
+    return status
 
 
 def generated(page: str) -> str:
     """The page with its tables written anew."""
     tables = {
         "top": _options(TOP, ""),
-        "deploy": _flags(),
+        "commands": "\n".join(_commands()),
+        "flags": "".join(map(_schema, FLAGS)) + "        # ",
         "proxy": _options(PROXY, "proxy."),
         "x-kproxy-role": _options(EXTRAS, "x-kproxy."),
         "x-kproxy-all": _options(X_KPROXY, "x-kproxy.", {o.name for o in EXTRAS.options}),
@@ -89,11 +95,72 @@ def generated(page: str) -> str:
     return _TABLE.sub(fill, page)
 
 
-def _flags() -> str:
-    """The options of ``kproxy deploy``."""
+def _commands() -> Iterator[str]:
+    """Every command as its parser declares it."""
+    every = list(commands(parser()))
+    usages = "".join(f"{command.prog}{_arguments(command)}\n" for command in every)
+    yield f"```text\n{usages}kproxy --version\n```\n"
+    for command in every:
+        yield f"## {command.prog}\n\n{_wrapped(command.description or '')}"
+        yield f"```text\n{command.prog}{_arguments(command)} [OPTION…]\n```\n"
+        if command.prog == "kproxy deploy":
+            yield _flags(FLAGS)
+        elif command.prog == "kproxy rollout deploy":
+            yield _flags(ROLLOUT_FLAGS)
+        else:
+            rows = [_argument(action) for action in command._actions if action.dest != "help"]
+            if rows:
+                yield _table(("argument", "meaning"), rows)
+
+
+def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers of all commands, those of commands' own commands behind them."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in dict.fromkeys(action.choices.values()):
+                if not command._subparsers:
+                    yield command
+                yield from commands(command)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> str:
+    """What a command takes besides its options."""
+    shown = ""
+    for action in parser._get_positional_actions():
+        name = str(action.metavar)
+        shown += f" [{name}]" if action.nargs == "?" else f" {name}{'…' if action.nargs else ''}"
+    return shown
+
+
+def _argument(action: argparse.Action) -> tuple[str, str]:
+    value = f" {action.metavar}" if action.metavar and action.nargs != "?" else ""
+    names = [f"`{name}{value}`" for name in action.option_strings] or [f"`{action.metavar}`"]
+    return ", ".join(names), (action.help or "").replace("%%", "%")
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def _schema(flag: Flag) -> str:
+    """An option of a deployment, for openapi.yaml."""
+    kinds = {
+        "text": "type: string",
+        "path": "type: string",
+        "texts": "type: array, items: {type: string}",
+        "boolean": "type: boolean",
+        "integer": "type: integer, minimum: 0",
+        "duration": "type: number, minimum: 0",
+    }
+    meaning = flag.help + (" Not in this version yet." if flag.lacks else "")
+    return f"        {flag.key}:\n          {{{kinds[flag.kind]}, description: {json.dumps(meaning)}}}\n"
+
+
+def _flags(flags: Sequence[Flag]) -> str:
+    """The options of a deployment."""
     base = unconfigured("x")
     rows = []
-    for flag in FLAGS:
+    for flag in flags:
         default = flag_default(flag, base)
         star = " *" if flag.lacks else ""
         rows.append((f"`--{flag.name}`{star}", FLAG_VALUES[flag.kind], default, flag.help))

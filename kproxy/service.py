@@ -132,6 +132,7 @@ class ProxyService(Service):
         self._admin_path = _absolute(options["socket"] or default_socket(os.environ))
         make_way(self._admin_path)
         self._admin_port: Any = None
+        self._admin = AdminSite(self._controller, self.reload_now, self._data_plane.explain)
 
     def _event_log(self, twistd: Mapping[str, Any], access_log: Path | None) -> EventLog | None:
         """Who writes the proxy's own events to standard output, if that is not for twistd to do."""
@@ -190,9 +191,8 @@ class ProxyService(Service):
 
         The socket is made here, since twistd may have changed process and user by now.
         """
-        site = AdminSite(self._controller, self.reload_now)
         try:
-            self._admin_port = listen(self._reactor, self._admin_path, site)
+            self._admin_port = listen(self._reactor, self._admin_path, self._admin)
         except SocketInUse as error:
             raise SystemExit(f"Error: {error}") from None
         _log.info("commands are taken on {path}", path=self._admin_path)
@@ -217,13 +217,14 @@ class ProxyService(Service):
         drained = site.drain()
         timer = self._reactor.callLater(timeout, site.abort_all)
 
-        def stopped(_: object) -> None:
+        def stopped(_: object) -> Deferred[None]:
             if timer.active():
                 timer.cancel()
             self._data_plane.stop()
             self._lines.close()
             if self._state is not None:
                 self._state.close()
+            return self._admin.end(self._reactor)
 
         done: Deferred[None] = Deferred()
         unheard = maybeDeferred(self._admin_port.stopListening)

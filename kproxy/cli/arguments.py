@@ -69,6 +69,13 @@ def duration(text: str) -> float:
         raise argparse.ArgumentTypeError(f'"{text}" {error}') from None
 
 
+def port(text: str) -> str:
+    """A port number, as it was written."""
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f'"{text}" should be a port number')
+    return text
+
+
 def absolute(text: str) -> str:
     """A path for the proxy, which works in a folder of its own."""
     return str(Path(text).absolute()) if text else ""

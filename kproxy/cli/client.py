@@ -20,21 +20,31 @@ from kproxy.paths import default_socket
 class Client:
     """The proxy, to a command."""
 
-    def __init__(self, path: str | None, environ: Mapping[str, str] = os.environ) -> None:
-        """@param path: the socket; None: as the environment says."""
+    def __init__(
+        self,
+        path: str | None,
+        environ: Mapping[str, str] = os.environ,
+        timeout: float | None = None,
+    ) -> None:
+        """@param path: the socket; None: as the environment says.
+        @param timeout: seconds that the proxy may take to answer; None: as long as it needs."""
         named = path or environ.get("KPROXY_SOCKET")
         self.path = Path(named) if named else default_socket(environ)
+        self._timeout = timeout
 
-    def get(self, path: str) -> Any:
+    def ask(self, method: str, path: str, values: Mapping[str, Any] | None = None) -> Any:
         """What the proxy answers.
 
-        @raise CommandError: it does not.
+        @raise CommandError: it does not, or that something is wrong with the question.
         """
-        response = self._ask("GET", path, None)
+        response = self._ask(method, path, values)
         try:
-            return json.loads(response.read())
+            answer = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError):
             raise CommandError("the proxy went away before it had answered") from None
+        if response.status != 200:
+            raise CommandError(answer["error"])
+        return answer
 
     def run(self, method: str, path: str, values: Mapping[str, Any] | None = None) -> None:
         """Run an operation to its end, and show what it tells. When interrupted, the connection is
@@ -42,19 +52,25 @@ class Client:
 
         @raise CommandError: it was not done.
         """
-        with Shown(sys.stderr) as shown:
-            for event in self._events(self._ask(method, path, values)):
-                if event["event"] == "done":
-                    return
-                if event["event"] == "failed":
-                    raise CommandError(event["error"])
-                shown.show(event)
-        raise CommandError("the proxy went away before it was done")
+        try:
+            with Shown(sys.stderr) as shown:
+                for event in self._events(self._ask(method, path, values)):
+                    if event["event"] == "done":
+                        return
+                    if event["event"] == "failed":
+                        raise CommandError(event["error"])
+                    shown.show(event)
+        except KeyboardInterrupt:
+            print("Interrupted: what was not done yet is cancelled.", file=sys.stderr)
+            raise
+        raise CommandError(
+            "the proxy went away before it was done; when it is back, kproxy list shows what it serves"
+        )
 
     def _ask(
         self, method: str, path: str, values: Mapping[str, Any] | None
     ) -> http.client.HTTPResponse:
-        connection = _Connection(self.path)
+        connection = _Connection(self.path, self._timeout)
         body = None if values is None else json.dumps(values)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -82,10 +98,11 @@ def of_service(name: str, operation: str = "") -> str:
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("kproxy")
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        super().__init__("kproxy", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))

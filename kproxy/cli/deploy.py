@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import Any
 
 from kproxy.cli.arguments import Boolean, Texts, absolute, add_socket, duration
@@ -20,12 +21,13 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("service", metavar="SERVICE", help="the service's name")
     for flag in FLAGS:
-        _add(parser, flag)
+        add_flag(parser, flag)
     add_socket(parser)
     parser.set_defaults(run=deploy)
 
 
-def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:
+def add_flag(parser: argparse.ArgumentParser, flag: Flag) -> None:
+    """Add an option of a deployment."""
     kinds: dict[str, dict[str, Any]] = {
         "text": {"metavar": "TEXT"},
         "path": {"metavar": "PATH", "type": absolute},
@@ -40,10 +42,15 @@ def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:
     )
 
 
+def given_flags(options: argparse.Namespace, flags: Iterable[Flag]) -> dict[str, Any]:
+    """Those of the options that were given, as JSON has them."""
+    return {flag.key: getattr(options, flag.key) for flag in flags if hasattr(options, flag.key)}
+
+
 def deploy(options: argparse.Namespace) -> int:
     """Run the command."""
     from kproxy.cli.client import Client, of_service
 
-    given = {flag.key: getattr(options, flag.key) for flag in FLAGS if hasattr(options, flag.key)}
-    Client(options.socket).run("POST", of_service(options.service, "deploy"), given)
+    values = given_flags(options, FLAGS)
+    Client(options.socket).run("POST", of_service(options.service, "deploy"), values)
     return 0

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from kproxy import __version__
-from kproxy.cli import check, deploy, services, wrappers
+from kproxy.cli import check, completion, deploy, explain, rollout, run, services, wrappers
 from kproxy.cli.arguments import Parser
 from kproxy.cli.errors import CommandError
 
-GROUPS = (deploy, services, check, wrappers)
+GROUPS = (run, deploy, rollout, services, explain, check, wrappers, completion)
 INTERRUPTED = 130
 """What a shell reports for a command that SIGINT ended."""
 READER_GONE = 141

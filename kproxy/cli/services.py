@@ -15,7 +15,10 @@ HEADS = ("SERVICE", "HOSTS", "PATHS", "TARGETS", "STATE", "TLS")
 def register(commands: Any) -> None:
     """Add the commands."""
     listing = commands.add_parser(
-        "list", help="show what is served", description="Show the services and their state."
+        "list",
+        aliases=["ls"],
+        help="show what is served",
+        description="Show the services and their state.",
     )
     listing.add_argument("--json", action=Boolean, default=False, help="as JSON")
     _finish(listing, list_services)
@@ -116,7 +119,7 @@ def list_services(options: argparse.Namespace) -> int:
     """Run ``kproxy list``."""
     from kproxy.cli.client import Client
 
-    listed = Client(options.socket).get("/services")
+    listed = Client(options.socket).ask("GET", "/services")
     if options.json:
         print(json.dumps(listed, indent=2))
     elif not listed["services"]:
@@ -126,8 +129,20 @@ def list_services(options: argparse.Namespace) -> int:
     return 0
 
 
+def _targets(of: dict[str, Any]) -> list[str]:
+    writers = [f"{target['address']} {target['health']}" for target in of["targets"]]
+    readers = [f"{target['address']} {target['health']} (reads)" for target in of["read_targets"]]
+    return writers + readers
+
+
 def _row(service: dict[str, Any]) -> tuple[str, ...]:
-    targets = [f"{target['address']} {target['health']}" for target in service["targets"]]
+    targets = _targets(service)
+    rollout = service["rollout"]
+    if rollout is not None:
+        named = len(rollout["list"] or ())
+        share = "off" if rollout["percent"] is None else f"{rollout['percent']} %"
+        note = f"(rollout, {share}{f' + {named} named' if named else ''})"
+        targets += [f"{target} {note}" for target in _targets(rollout)]
     targets += [f"{target['address']} draining" for target in service["draining"]]
     state = service["state"] + (", deploying" if service["deploying"] else "")
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, TextIO
 
@@ -14,6 +15,7 @@ class Shown:
         self._terminal = stream.isatty()
         self._last = ""
         self._pending = False
+        self._checks: dict[str, str] = {}
 
     def __enter__(self) -> Shown:
         return self
@@ -27,12 +29,24 @@ class Shown:
         text = describe(event)
         if self._terminal:
             stays = event["event"] in ("switched", "warning")
-            self._stream.write(f"\r\x1b[K{text}" + ("\n" if stays else ""))
+            if event["event"] == "check":
+                self._checks[event["target"]] = text
+                text = "; ".join(self._checks.values())
+            self._stream.write(f"\r\x1b[K{text}\n" if stays else f"\r\x1b[K{self._cut(text)}")
             self._pending = not stays
         elif text != self._last:
             self._stream.write(text + "\n")
             self._last = text
         self._stream.flush()
+
+    def _cut(self, text: str) -> str:
+        """As much as fits on one line, since only that line can be written over."""
+        try:
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+        except OSError:
+            columns = 0
+        columns = columns or 80
+        return text if len(text) < columns else text[: columns - 2] + "…"
 
 
 def describe(event: Mapping[str, Any]) -> str:

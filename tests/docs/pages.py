@@ -29,9 +29,10 @@ class Block:
         return f"{self.page}:{self.line}"
 
     def commands(self) -> Iterator[tuple[str, str]]:
-        """The lines of a console block that begin with ``$``, each with the output below it."""
+        """The lines of a console block that begin with ``$``, each with the output below it. A
+        backslash at its end lets a command go on in the next line."""
         for part in re.split(r"^\$ ", self.text, flags=re.M)[1:]:
-            command, _, output = part.partition("\n")
+            command, _, output = part.replace("\\\n", " ").partition("\n")
             yield command, output
 
 

@@ -17,6 +17,7 @@ FULL = Service(
     ssl=True,
     error_pages=((404, "no"),),
     canonical_host="a.b",
+    scope_cookie_paths=True,
     wrappers=(WrapperUse("those of deploy.yml", None),),
 )
 
@@ -31,7 +32,7 @@ def test_the_outer_chain_is_the_one_of_the_tree() -> None:
 
 
 def test_the_chain_of_a_service_with_everything_is_the_one_of_the_tree() -> None:
-    links = service_chain(FULL, GateControl(None), lambda work, done: None)  # type: ignore[arg-type]
+    links = service_chain(FULL, GateControl(None), lambda work, done: None, readers=True)  # type: ignore[arg-type]
     assert [link.name for link in links] == chain("service chain")
 
 

@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.e2e.support.proxy import KPROXY, Load, Proxy, environment, free_port
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import Target, says
@@ -273,6 +275,54 @@ def test_a_pause_under_load_fails_no_request(stage: Stage) -> None:
     assert len(first.requests) == count
 
 
+def sent_but_for_the_end(proxy: Proxy) -> Wire:
+    """A connection with a request whose last byte is still to come."""
+    wire = proxy.connect()
+    wire.send(request_text("POST", "/held", body=b"whole")[:-1])
+    # A whole request over another connection: by now the first is being collected.
+    assert proxy.get().status == 200
+    return wire
+
+
+def test_a_request_that_is_being_collected_when_a_pause_comes_is_held(stage: Stage) -> None:
+    target = stage.target(says("a"))
+    proxy = stage.proxy()
+    deploy(proxy, target, "--buffer-requests")
+    with sent_but_for_the_end(proxy) as wire:
+        assert proxy.command("pause", "app").returncode == 0
+        wire.send(b"e")
+        assert proxy.get("/up").status == 200
+        assert [request.target for request in target.requests] == ["/"]
+        assert proxy.command("resume", "app").returncode == 0
+        assert wire.read_response().text == "a"
+    assert [request.target for request in target.requests] == ["/", "/held"]
+
+
+def test_a_request_that_is_being_collected_when_a_stop_comes_is_turned_away(stage: Stage) -> None:
+    target = stage.target(says("a"))
+    proxy = stage.proxy()
+    deploy(proxy, target, "--buffer-requests")
+    with sent_but_for_the_end(proxy) as wire:
+        assert proxy.command("stop", "app", "--message", "closed").returncode == 0
+        wire.send(b"e")
+        response = wire.read_response()
+    assert (response.status, "closed" in response.text) == (503, True)
+    assert [request.target for request in target.requests] == ["/"]
+
+
+def test_a_request_that_is_being_collected_when_the_switch_comes_goes_to_the_new_target(
+    stage: Stage,
+) -> None:
+    old, new = stage.target(says("old")), stage.target(says("new"))
+    proxy = stage.proxy()
+    deploy(proxy, old, "--buffer-requests")
+    with sent_but_for_the_end(proxy) as wire:
+        deploy(proxy, new, "--buffer-requests")
+        old.close()
+        wire.send(b"e")
+        assert wire.read_response().text == "new"
+
+
 def test_a_pause_that_lasts_too_long_is_a_504(stage: Stage) -> None:
     proxy = stage.proxy()
     deploy(proxy, stage.target())
@@ -341,6 +391,82 @@ def test_a_kill_in_the_middle_of_a_deployment_leaves_the_last_finished_state(
     new.healthy = True
     deploy(proxy, new)
     assert restarted(stage, proxy, signal.SIGKILL).get().text == "new"
+
+
+@pytest.mark.parametrize("moment", ["told", "saved", "drained"])
+def test_a_kill_behind_the_switch_leaves_what_was_saved_last(stage: Stage, moment: str) -> None:
+    script, arrived, go_on = holding("old")
+    old, new = stage.target(script), stage.target(says("new"))
+    proxy = stage.proxy()
+    deploy(proxy, old)
+    with proxy.connect() as wire:
+        wire.send(request_text(path="/slow"))
+        assert arrived.wait(20)
+        deploying = in_background(proxy, "deploy", "app", "--target", new.address, *QUICK)
+        if moment == "told":
+            assert deploying.stderr is not None
+            wait_until("it is told", lambda: "is served by" in deploying.stderr.readline())
+        else:
+            state = proxy.state / "state.json"
+            wait_until("it is saved", lambda: f'"port": {new.port}' in state.read_text())
+        if moment == "drained":
+            go_on.set()
+            assert ended(deploying)[0] == 0
+        proxy = restarted(stage, proxy, signal.SIGKILL)
+        go_on.set()
+    if moment != "drained":
+        assert ended(deploying)[0] == 1
+    # Until the command has returned, either is right; but one of them it is.
+    right = {"old", "new"} if moment == "told" else {"new"}
+    answers = {proxy.get().text for _ in range(4)}
+    assert len(answers) == 1
+    assert answers <= right
+
+
+def test_a_kill_in_the_middle_of_a_pause_leaves_it_paused(stage: Stage) -> None:
+    script, arrived, go_on = holding("a")
+    proxy = stage.proxy()
+    deploy(proxy, stage.target(script))
+    with proxy.connect() as wire:
+        wire.send(request_text(path="/slow"))
+        assert arrived.wait(20)
+        pausing = in_background(proxy, "pause", "app", "--max-pause", "1s")
+        state = proxy.state / "state.json"
+        wait_until("it is saved", lambda: '"paused"' in state.read_text())
+        proxy = restarted(stage, proxy, signal.SIGKILL)
+        go_on.set()
+    assert ended(pausing)[0] == 1
+    assert listed(proxy)["app"]["state"] == "paused"
+    assert proxy.get().status == 504
+
+
+def test_a_service_that_was_stopped_before_it_was_ever_healthy_stays_stopped(
+    stage: Stage,
+) -> None:
+    target = stage.target(says("a"))
+    target.healthy = False
+    config = stage.deploy({"app": {"hosts": [target.address]}})
+    proxy = stage.proxy(config)
+    assert proxy.command("stop", "shop-app", "--message", "soon").returncode == 0
+    proxy.stop(signal.SIGKILL)
+    proxy = stage.proxy(config, port=proxy.port)
+    assert "soon" in proxy.get().text
+    target.healthy = True
+    assert proxy.command("resume", "shop-app").returncode == 0
+    wait_until("it serves", lambda: proxy.get().status == 200)
+
+
+def test_what_a_later_version_wrote_into_the_state_is_ignored_with_a_warning(stage: Stage) -> None:
+    proxy = stage.proxy()
+    deploy(proxy, stage.target(says("a")))
+    proxy.stop()
+    file = proxy.state / "state.json"
+    state = json.loads(file.read_text())
+    state["services"][0]["service"]["shiny"] = True
+    file.write_text(json.dumps(state))
+    proxy = stage.proxy()
+    proxy.said("service.shiny, which is not known, and is ignored")
+    assert proxy.get().text == "a"
 
 
 def test_a_damaged_state_is_set_aside_and_does_not_stop_the_boot(stage: Stage) -> None:

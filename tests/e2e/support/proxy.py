@@ -288,6 +288,17 @@ class Proxy:
         """Run ``kproxy`` against it."""
         return run([*KPROXY, *arguments], cwd=self._folder, KPROXY_SOCKET=str(self.socket))
 
+    def command_in_background(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same, without waiting for its end."""
+        return subprocess.Popen(
+            [*KPROXY, *arguments],
+            env=environment(KPROXY_SOCKET=str(self.socket)),
+            cwd=self._folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     # Its memory.
 
     def memory(self) -> Memory:

@@ -107,6 +107,19 @@ def test_paths_are_made_whole_since_the_proxy_works_elsewhere(
         ("remove app", "DELETE /services/app", None),
         ("remove a/b", "DELETE /services/a%2Fb", None),
         ("reload", "POST /reload", {}),
+        (
+            "rollout deploy app --target a:1,b:2 --read-target r:1 --drain-timeout 5s",
+            "POST /services/app/rollout/deploy",
+            {"target": ["a:1", "b:2"], "read_target": ["r:1"], "drain_timeout": 5.0},
+        ),
+        (
+            "rollout set app --percent 10 --list a,b --list c",
+            "POST /services/app/rollout/set",
+            {"percent": 10, "list": ["a", "b", "c"]},
+        ),
+        ("rollout set app --percent=0", "POST /services/app/rollout/set", {"percent": 0}),
+        ("rollout set app", "POST /services/app/rollout/set", {}),
+        ("rollout stop app", "POST /services/app/rollout/stop", {}),
     ],
 )
 def test_each_command_asks_for_one_thing(
@@ -165,6 +178,8 @@ LISTED: dict[str, Any] = {
     "hosts": ["a.example"],
     "path_prefixes": ["/", "/x"],
     "targets": [{"address": "a:1", "health": "healthy", "failure": "", "requests": 0}],
+    "read_targets": [],
+    "rollout": None,
     "draining": [{"address": "b:1", "requests": 2}],
     "state": "paused",
     "tls": False,
@@ -180,6 +195,28 @@ def test_list_is_a_table(server: Server, capsys: Captured) -> None:
         "app      a.example  /, /x  a:1 healthy, b:1 draining  paused, deploying  no\n"
         "app      any        /, /x  a:1 healthy, b:1 draining  paused, deploying  no\n"
     )
+
+
+UP = {"health": "healthy", "failure": "", "requests": 0}
+
+
+@pytest.mark.parametrize(
+    ("split", "shown"),
+    [
+        ({"percent": 10, "list": []}, "(rollout, 10 %)"),
+        ({"percent": 0, "list": ["qa", "me"]}, "(rollout, 0 % + 2 named)"),
+        ({"percent": None, "list": None}, "(rollout, off)"),
+    ],
+)
+def test_list_tells_read_targets_and_those_of_a_rollout_apart(
+    server: Server, capsys: Captured, split: dict[str, Any], shown: str
+) -> None:
+    rollout = {"targets": [{"address": "n:1", **UP}], "read_targets": [], **split}
+    service = {**LISTED, "read_targets": [{"address": "r:1", **UP}], "rollout": rollout}
+    server.answer = json.dumps({"services": [service]}).encode()
+    assert main.main(["list"]) == 0
+    targets = f"a:1 healthy, r:1 healthy (reads), n:1 healthy {shown}, b:1 draining"
+    assert f"/, /x  {targets}  paused" in capsys.readouterr().out
 
 
 def test_list_can_be_json(server: Server, capsys: Captured) -> None:
