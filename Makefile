@@ -11,7 +11,7 @@ export VENV ?= .venv
 ARGS ?=
 
 # Commands that tests run; "command=package" where Debian's package has another name.
-TEST_TOOLS = curl zsh fish
+TEST_TOOLS = curl zsh fish pebble pebble-challtestsrv=pebble named=bind9
 # What `make bench` measures with, and compares with. It does without those that can't be installed.
 BENCH_TOOLS = wrk nginx=nginx-light haproxy caddy
 

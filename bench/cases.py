@@ -8,6 +8,8 @@ from enum import Enum
 from bench.metrics import (
     CPU,
     ERRORS,
+    HANDSHAKE_CPU,
+    HANDSHAKES,
     IDLE_KB,
     MB_S,
     MEMORY_MB,
@@ -19,6 +21,7 @@ from bench.metrics import (
 )
 
 LOAD_METRICS = (RPS, P50, P99, CPU, ERRORS)
+HANDSHAKE_METRICS = (HANDSHAKES, HANDSHAKE_CPU)
 HOSTS_UNDER_LOAD = 16
 
 
@@ -27,6 +30,8 @@ class Kind(Enum):
 
     LOAD = "load"
     """wrk asks as fast as it can; the proxy keeps running between rounds."""
+    HANDSHAKE = "handshake"
+    """openssl makes one connection after the other, and asks nothing."""
     IDLE = "idle"
     """Memory of connections that do nothing; a fresh process each round."""
     STARTUP = "startup"
@@ -46,6 +51,12 @@ class Case:
     """Above 0: a POST with a body of that size."""
     close: bool = False
     """A new client connection for every request."""
+    tls: bool = False
+    """The client speaks HTTPS."""
+    http2: bool = False
+    """And HTTP/2."""
+    resumed: bool = False
+    """Handshakes resume the session of the first."""
     services: int = 1
     """How many services, of one host and one target each, the proxy is configured with."""
     buffering: bool | None = None
@@ -55,8 +66,11 @@ class Case:
     """The metric whose ratios the table shows; less is better."""
 
     def host(self, index: int) -> str:
-        """The host name of service number ``index``."""
-        return f"s{index}.bench.test"
+        """The host name of service number ``index``.
+
+        Over TLS it is the one in the URL, since wrk takes the server name of the handshake from there.
+        """
+        return "localhost" if self.tls else f"s{index}.bench.test"
 
     @property
     def hosts(self) -> list[str]:
@@ -101,6 +115,41 @@ CASES = (
     Case("services-1", "120-byte GET, 1 service"),
     Case("services-16", "120-byte GET to 16 services", services=16),
     Case("services-10000", "120-byte GET to 16 of 10,000 services", services=10_000),
+    Case("https-120b", "120-byte GET over HTTPS, 32 keep-alive connections", tls=True),
+    Case("https-100k", "100 KB responses over HTTPS, 32 connections", path="/100k", tls=True),
+    Case(
+        "http2-120b",
+        "120-byte GET over HTTP/2, 32 connections",
+        tls=True,
+        http2=True,
+        metrics=(RPS, CPU, ERRORS),
+    ),
+    Case(
+        "handshake-full",
+        "full TLS 1.3 handshakes",
+        kind=Kind.HANDSHAKE,
+        tls=True,
+        metrics=HANDSHAKE_METRICS,
+        headline=HANDSHAKE_CPU,
+    ),
+    Case(
+        "handshake-resumed",
+        "resumed TLS 1.2 handshakes",
+        kind=Kind.HANDSHAKE,
+        tls=True,
+        resumed=True,
+        metrics=HANDSHAKE_METRICS,
+        headline=HANDSHAKE_CPU,
+    ),
+    Case(
+        "idle-tls-1000",
+        "1,000 idle TLS connections",
+        kind=Kind.IDLE,
+        connections=1000,
+        tls=True,
+        metrics=(IDLE_KB, MEMORY_MB),
+        headline=IDLE_KB,
+    ),
     Case(
         "idle-3000",
         "3,000 idle keep-alive connections",

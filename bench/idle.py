@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -10,6 +10,7 @@ from http.client import HTTPConnection
 
 from bench.cases import Case
 from bench.metrics import Sample
+from bench.processes import connect
 
 SETTLE_SECONDS = 0.5
 
@@ -23,6 +24,7 @@ def open_connections(stack: ExitStack, case: Case, port: int, count: int) -> lis
     opened = []
     for _ in range(count):
         connection = stack.enter_context(closing(HTTPConnection("127.0.0.1", port, timeout=10)))
+        connection.sock = connect(port, case.host(0), case.tls, timeout=10)
         connection.request("GET", case.path, headers={"Host": case.host(0)})
         connection.getresponse().read()
         opened.append(connection)
@@ -35,8 +37,9 @@ def is_open(connection: HTTPConnection) -> bool:
         return False
     connection.sock.setblocking(False)
     try:
-        connection.sock.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
+        # TLS can't be peeked at, but nothing is to come anyway.
+        connection.sock.recv(1)
+    except (BlockingIOError, ssl.SSLWantReadError):
         return True
     except OSError:
         return False

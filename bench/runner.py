@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import idle, processes, procfs, wrk
+from bench import h2load, handshakes, idle, processes, procfs, wrk
 from bench.cases import Case, Kind
 from bench.metrics import Sample, medians
 from bench.proxies.base import Proxy
@@ -74,7 +74,7 @@ def running(proxy: Proxy, case: Case, origin_port: int) -> Iterator[Running]:
         )
 
         def answers(host: str) -> Callable[[], bool]:
-            return lambda: processes.status_of(port, host) == 200
+            return lambda: processes.status_of(port, host, case.tls) == 200
 
         first, *others = case.hosts_under_load
         processes.wait_until(answers(first), process, workdir, READY_SECONDS)
@@ -88,10 +88,24 @@ def load(case: Case, proxy: Running, seconds: int) -> Sample:
     """One round of load, after a warm-up."""
     lua = proxy.workdir / "bench.lua"
     lua.write_text(wrk.script(case))
-    wrk.run(case, proxy.port, lua, WARM_UP_SECONDS)
+
+    def ask(seconds: int) -> dict[str, int]:
+        if case.http2:
+            return h2load.run(case, proxy.port, seconds)
+        return wrk.run(case, proxy.port, lua, seconds)
+
+    ask(WARM_UP_SECONDS)
     before = proxy.cpu_ns()
-    totals = wrk.run(case, proxy.port, lua, seconds)
+    totals = ask(seconds)
     return wrk.sample(totals, proxy.cpu_ns() - before)
+
+
+def shake_hands(case: Case, proxy: Running, seconds: int) -> Sample:
+    """One round of handshakes, after a warm-up."""
+    handshakes.run(proxy.port, WARM_UP_SECONDS, case.resumed)
+    before = proxy.cpu_ns()
+    totals = handshakes.run(proxy.port, seconds, case.resumed)
+    return handshakes.sample(totals, proxy.cpu_ns() - before)
 
 
 def measure(case: Case, proxy: Running, seconds: int) -> Sample:
@@ -100,6 +114,8 @@ def measure(case: Case, proxy: Running, seconds: int) -> Sample:
         return {"startup_ms": proxy.startup_ms}
     if case.kind is Kind.IDLE:
         return idle.measure(case, proxy.port, proxy.memory_kb)
+    if case.kind is Kind.HANDSHAKE:
+        return shake_hands(case, proxy, seconds)
     return load(case, proxy, seconds)
 
 
@@ -124,7 +140,7 @@ class Runner:
                 able.append(proxy)
             else:
                 result.drop(proxy.name, reason)
-        if case.kind is Kind.LOAD:
+        if case.kind in (Kind.LOAD, Kind.HANDSHAKE):
             self._run_kept(result, able)
         else:
             self._run_fresh(result, able)

@@ -91,7 +91,8 @@ def run(case: Case, port: int, lua: Path, seconds: int) -> dict[str, int]:
         raise LoadError(INSTALL_HINT)
     argv = [program, "--threads", "1", "--connections", str(case.connections)]
     argv += ["--duration", f"{seconds}s", "--timeout", "10s", "--latency", "--script", str(lua)]
-    argv.append(f"http://127.0.0.1:{port}{case.path}")
+    server = f"https://{case.host(0)}" if case.tls else "http://127.0.0.1"
+    argv.append(f"{server}:{port}{case.path}")
     done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 30, check=False)
     if done.returncode:
         raise LoadError(f"wrk exited with {done.returncode}: {done.stderr.strip()[-300:]}")

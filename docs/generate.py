@@ -28,14 +28,8 @@ PAGES = [Path(__file__).with_name(name) for name in ("reference.md", "commands.m
 _TABLE = re.compile(r"(<!-- (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 NOT_YET = {
-    "secrets_path",
-    "proxy.ssl",
-    "proxy.ssl_redirect",
-    "proxy.run.https_port",
     "proxy.run.metrics_port",
-    "x-kproxy.acme",
     "x-kproxy.exclude_metrics_paths",
-    "x-kproxy.tls_on_demand_url",
     "x-kproxy.workers",
 }
 """Options that are read and checked, but that no code serves yet."""

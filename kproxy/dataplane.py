@@ -1,7 +1,8 @@
 """The data plane: serves what snapshots say. It decides nothing, and reads no configuration.
 
-The control plane knows three of its methods: `apply`, `drain`, `report`; and hears from it by
-`DataPlane.target_refused`.
+The control plane knows three of its methods: `apply`, `drain`, `report`. The data plane knows two
+things of the control plane: that it may be asked for a certificate (`DataPlane.certificate_wanted`),
+and told of a target that takes no connection (`DataPlane.target_refused`).
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
@@ -24,16 +25,20 @@ from kproxy.network import Network
 from kproxy.routing import Table
 from kproxy.snapshot import ServiceState, Snapshot
 from kproxy.threads import InThread
+from kproxy.tls.server import TLSServer
 from kproxy.tree import WrapperFailed, assemble, outer_chain, service_chain
 from kproxy.upstream.balancer import Balancer
 from kproxy.upstream.choice import Choice, Side
 from kproxy.upstream.pool import TargetPool
 from kproxy.upstream.proxy import ReverseProxy, head_for
 from kproxy.wrappers.access_log import AccessLog, LoggedHeaders
+from kproxy.wrappers.acme_challenge import AcmeChallenge
 from kproxy.wrappers.base import Wrapper
 from kproxy.wrappers.gate import GateControl
 from kproxy.wrappers.host_router import HostRouter
 from kproxy.wrappers.refusal import Refusal
+
+W = TypeVar("W", bound=Wrapper)
 
 
 @dataclass
@@ -62,9 +67,15 @@ class TargetReport:
 class DataPlane:
     """Everything between the clients' connections and the targets', for one process.
 
+    @ivar tls: what the HTTPS port's connections are chosen by.
+    @ivar certificate_wanted: called with a name (lower case, no trailing dot) when a TLS handshake
+        needs a certificate that the snapshot promises and has not. When its Deferred fires, the name
+        is looked up in what has been applied meanwhile.
     @ivar target_refused: called with a service's name and one of its targets, to which a request
         could not be brought; that request has gone on to another target, if there is one.
     """
+
+    certificate_wanted: Callable[[str], Deferred[None]]
 
     def __init__(
         self,
@@ -91,8 +102,11 @@ class DataPlane:
         outer = outer_chain(write_line)
         tree = assemble(outer, self._router, plugins)
         self._access_logs = list(_find(tree, AccessLog))
+        self._challenges = list(_find(tree, AcmeChallenge))
         refusals = assemble(outer, Refusal(), plugins)  # type: ignore[no-untyped-call]
         self.site = Site(tree, refusals, clock)
+        self.certificate_wanted = _nobody_has_certificates
+        self.tls = TLSServer(self.site, clock, lambda name: self.certificate_wanted(name))
 
     # The interface to the control plane.
 
@@ -105,6 +119,11 @@ class DataPlane:
         changed = [s for s in snapshot.services if self._applied.get(s.service.name) is not s]
         prepared = [(state, self._prepare(state)) for state in changed]
         self._applied = {state.service.name: state for state in snapshot.services}
+        self.tls.use(snapshot)
+        for wrapper in self._challenges:
+            wrapper.answer(
+                (each.token, each.key_authorization) for each in snapshot.http_challenges
+            )
         routes_changed = False
         for state, served in prepared:
             name = state.service.name
@@ -289,6 +308,11 @@ class DataPlane:
         """Let go of everything; the connections should be closed by now."""
         self.apply(Snapshot())
         self.site.stop()
+        self.tls.stop()
+
+
+def _nobody_has_certificates(name: str) -> Deferred[None]:
+    return fail(LookupError(f"nobody gets certificates for {name}"))
 
 
 def _preview(served: _Served, request: Any) -> tuple[str, bytes] | None:
@@ -332,7 +356,7 @@ def _unheard(service: str, target: Target) -> None:
     """Without a control plane nobody is told."""
 
 
-def _find(resource: Any, kind: type[AccessLog]) -> Iterable[AccessLog]:
+def _find(resource: Any, kind: type[W]) -> Iterable[W]:
     while isinstance(resource, Wrapper):
         if isinstance(resource, kind):
             yield resource

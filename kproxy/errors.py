@@ -36,6 +36,8 @@ def answer_error(
     if pages is None:
         content_type = b"text/plain; charset=utf-8"
         body = b"%d %b\n" % (code, REASONS.get(code, b"Error"))
+        if message:
+            body += message.encode("utf-8") + b"\n"
     else:
         content_type = b"text/html; charset=utf-8"
         body = pages.page(code, message)

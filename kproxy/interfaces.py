@@ -18,6 +18,9 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.resource import IResource
+    from txacme.interfaces import IResponder
+
+    from kproxy.tls.acme.dns01 import Surroundings
 
     Pairs = list[tuple[bytes, bytes]]
     FinishCallback = Callable[["IStreamingRequest", Failure | None], object]
@@ -46,6 +49,32 @@ class IWrapperPlugin(Interface):
         """Put the wrapper around a resource.
 
         @param options: what `validate` returned.
+        """
+
+
+class IDNSResponderPlugin(Interface):
+    """A way to put records into the DNS, with which a CA is shown by DNS-01 that a name is ours.
+
+    It is announced as a wrapper is. `kproxy.plugins.DNSResponderPlugin` implements this interface.
+    """
+
+    name: str = Attribute("What x-kproxy.acme.dns calls it: lower case, digits and dashes.")
+    description: str = Attribute("One sentence.")
+    options: object = Attribute("A `kproxy.config.schema.Section`: the options it takes.")
+
+    def validate(node: object, report: object) -> object:
+        """See `IWrapperPlugin.validate`."""
+
+    def responder(options: object, around: Surroundings) -> IResponder:
+        """Make a responder.
+
+        Its methods may raise, or their Deferreds fail with, `kproxy.tls.acme.errors.AcmeError`, whose
+        text the operator reads. Of any other exception only the type is shown.
+
+        @param options: what `validate` returned.
+        @return: with ``challenge_type = "dns-01"``. Its `start_responding` returns a Deferred that
+            fires once the zone's servers show the record; `kproxy.tls.acme.dns01.record_name` and
+            `record_value` tell which. A name may need several values at a time.
         """
 
 

@@ -2,17 +2,16 @@
 
 The engine's protocols have asyncio's shape. Where the reactor is an asyncio one, uvloop's or the
 standard library's transports carry them directly (`LoopNetwork`). On any other reactor, and over
-Twisted's in-memory transports, `Carrier` translates (`ReactorNetwork`).
+Twisted's in-memory transports, `Carrier` translates (`ReactorNetwork`). TLS is the loop's own where
+there is one (`kproxy.tls.peeking`), else a layer of ours (`kproxy.tls.layer`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import interfaces
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -25,11 +24,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from kproxy.sockets import BACKLOG, RETRY
+from kproxy.tls.layer import TLSLayer
+from kproxy.tls.peeking import PeekingListener
+
+if TYPE_CHECKING:
+    from kproxy.tls.server import TLSServer
+
 ProtocolFactory = Callable[[], Any]
 _log = Logger()
-
-HIGH_WATER = 64 * 1024
-"""Bytes that wait to be sent before a producer is asked to pause."""
 
 
 class Listener(Protocol):
@@ -50,6 +53,9 @@ class Network(Protocol):
 
     def listen(self, sock: socket.socket, factory: ProtocolFactory) -> Listener:
         """Accept connections of a socket that is bound and listening, which is taken over."""
+
+    def listen_tls(self, sock: socket.socket, server: TLSServer) -> Listener:
+        """The same for connections with TLS, whose protocols the server chooses."""
 
     def connect(
         self, host: str, port: int, factory: ProtocolFactory, failed: Callable[[Exception], object]
@@ -73,6 +79,11 @@ class LoopNetwork:
 
     def listen(self, sock: socket.socket, factory: ProtocolFactory) -> LoopListener:
         listener = LoopListener(self._loop, sock, factory)
+        listener.resume()
+        return listener
+
+    def listen_tls(self, sock: socket.socket, server: TLSServer) -> PeekingListener:
+        listener = PeekingListener(self._loop, sock, server)
         listener.resume()
         return listener
 
@@ -159,44 +170,6 @@ class LoopListener:
     def close(self) -> None:
         self.pause()
         self._sock.close()
-
-
-BACKLOG = 4096
-RETRY = 1.0
-"""Seconds until a socket that could not be listened on (no descriptors left) is tried again."""
-
-
-def bound_socket(address: str, port: int) -> socket.socket:
-    """A TCP socket that listens.
-
-    @param address: IPv4 or IPv6; IPv6 sockets take IPv6 only, so that both families can be bound.
-    @raise OSError: the address can't be had.
-    """
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-        sock.bind((address, port))
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def reset_when_closed(transport: Any) -> None:
-    """Let the peer see a reset, in place of an end that it could take for an orderly one.
-
-    Twisted's own transports do that whenever they are aborted; asyncio's and uvloop's never do.
-    """
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.fileno() >= 0:
-        # A copy, since uvloop's socket object can't set options; they are those of the connection.
-        with socket.socket(fileno=os.dup(sock.fileno())) as copy:
-            copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @implementer(interfaces.IPushProducer, interfaces.IHalfCloseableProtocol)
@@ -320,6 +293,9 @@ class ReactorNetwork:
         port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, _CarrierFactory(factory))
         sock.close()
         return ReactorListener(port)
+
+    def listen_tls(self, sock: socket.socket, server: TLSServer) -> ReactorListener:
+        return self.listen(sock, lambda: TLSLayer(server))
 
     def connect(
         self, host: str, port: int, factory: ProtocolFactory, failed: Callable[[Exception], object]

@@ -19,9 +19,10 @@ from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
 from kproxy.config import Configuration, ConfigurationError
-from kproxy.config.model import Run
+from kproxy.config.model import Acme, Run
 from kproxy.control.admin import AdminSite
 from kproxy.control.adminsocket import SocketInUse, listen, make_way
+from kproxy.control.certificates import Automatic, Certificates
 from kproxy.control.controller import Controller
 from kproxy.control.progress import Tell, untold
 from kproxy.control.state import State, StateDirInUse, StateFile
@@ -29,8 +30,9 @@ from kproxy.dataplane import DataPlane
 from kproxy.interfaces import IWrapperPlugin
 from kproxy.lines import LineWriter
 from kproxy.logs import EventLog, takes_events
-from kproxy.network import Listener, bound_socket, network_of
+from kproxy.network import Listener, network_of
 from kproxy.paths import default_socket, default_state_dir
+from kproxy.sockets import bound_socket
 from kproxy.threads import threads_of
 from kproxy.upstream.probe import Prober
 
@@ -62,6 +64,31 @@ def bind_all(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
             reason = error.strerror or str(error)
             raise CannotListen(f"can't listen on {address} port {port}: {reason}") from error
     return sockets
+
+
+def bind_https(
+    addresses: tuple[str, ...], asked: int | None, configuration: Configuration
+) -> tuple[list[socket.socket], str]:
+    """Sockets that listen for HTTPS.
+
+    A proxy listens whether or not a service has TLS, since one may be deployed at any time. But one
+    that serves plain HTTP only need not fail because somebody else has the port, or it is root's.
+
+    @param asked: the port of the command line; 0: HTTPS is not wanted.
+    @return: the sockets; if there are none although HTTPS is wanted, also why.
+    @raise CannotListen: the port can't be had, and somebody counts on it.
+    """
+    run = configuration.run
+    port = run.https_port if asked is None else asked
+    if port == 0:
+        return [], ""
+    try:
+        return bind_all(addresses, port), ""
+    except CannotListen as error:
+        said = asked is not None or run.https_port != Run().https_port
+        if said or any(service.ssl for service in configuration.services):
+            raise
+        return [], str(error)
 
 
 def access_log_path(configuration: Configuration, twistd: Mapping[str, Any]) -> Path | None:
@@ -113,12 +140,19 @@ class ProxyService(Service):
             self._network, self._reactor, in_thread, plugins, self._lines.write
         )
         debug = bool(options["debug"] or configuration.run.debug)
+        self._state: StateFile | None = None
+        self._state_dir = _absolute(options["state-dir"] or default_state_dir(os.environ))
+        certificates = Certificates(self._automatic, self._state_dir / "acme")
+        self._data_plane.certificate_wanted = certificates.wanted
         self._controller = Controller(
             self._data_plane,
             self._reactor,
             Prober(self._network, self._reactor).ask,
             _log.info if debug else None,
             self,
+            certificates,
+            in_thread,
+            os.environ,
         )
         self._most_connections = connection_limit()
         self._end_on_signals()
@@ -126,9 +160,11 @@ class ProxyService(Service):
         self._accepting = True
         run: Run = configuration.run
         port = run.http_port if options["http-port"] is None else options["http-port"]
-        self._sockets = bind_all(tuple(options["bind"]) or run.bind_ips, port)
-        self._state: StateFile | None = None
-        self._state_dir = _absolute(options["state-dir"] or default_state_dir(os.environ))
+        addresses = tuple(options["bind"]) or run.bind_ips
+        self._sockets = bind_all(addresses, port)
+        self._tls_sockets, self._no_https = bind_https(
+            addresses, options["https-port"], configuration
+        )
         self._admin_path = _absolute(options["socket"] or default_socket(os.environ))
         make_way(self._admin_path)
         self._admin_port: Any = None
@@ -154,7 +190,8 @@ class ProxyService(Service):
     def startService(self) -> None:
         """Accept connections, and begin to check the targets."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._controller.boot(self._configuration.services, self._restored())
+        configuration = self._configuration
+        self._controller.boot(configuration.services, self._restored(), configuration.acme)
         if not self._controller.services():
             _log.warn("there is no service: every request gets a 404; --config names a deploy.yml")
         site = self._data_plane.site
@@ -163,11 +200,46 @@ class ProxyService(Service):
             address, port = sock.getsockname()[:2]
             _log.info("listening on {address} port {port}", address=address, port=port)
             self._listeners.append(self._network.listen(sock, site.factory(secure=False)))
+        for sock in self._tls_sockets:
+            address, port = sock.getsockname()[:2]
+            _log.info("listening on {address} port {port} (HTTPS)", address=address, port=port)
+            self._listeners.append(self._network.listen_tls(sock, self._data_plane.tls))
+        self._warn_of_missing_https()
         self._serve_commands()
         self._reactor.callWhenRunning(self._handle_signals)
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+
+    def _warn_of_missing_https(self) -> None:
+        if self._no_https:
+            _log.warn("there is no HTTPS: {reason}", reason=self._no_https)
+        elif not self._tls_sockets:
+            names = ", ".join(s.name for s in self._controller.services() if s.ssl)
+            if names:
+                _log.warn("HTTPS is turned off, by which nobody reaches {names}", names=names)
+
+    def _automatic(
+        self,
+        acme: Acme,
+        folder: Path,
+        changed: Callable[[], object],
+        on_demand_url: Callable[[str], str | None],
+    ) -> Automatic:
+        """What has certificates of a CA: made when there is a service that needs one, since a third
+        of a second is a lot for those that don't."""
+        from kproxy.tls.acme.automatic import AutomaticCertificates
+        from kproxy.tls.acme.dns01 import make_dns_responder
+        from kproxy.tls.acme.errors import AcmeError
+
+        dns = None
+        try:
+            dns = make_dns_responder(acme, self._reactor, self._in_thread)
+        except AcmeError as error:
+            _log.error("DNS-01 can't be used: {error}", error=error)
+        return AutomaticCertificates(
+            acme, folder, self._reactor, self._in_thread, changed, on_demand_url, dns=dns
+        )
 
     def _restored(self) -> State:
         """What the last run left. A proxy that can't keep its state works, and says so."""
@@ -204,7 +276,7 @@ class ProxyService(Service):
         """
         super().stopService()  # type: ignore[no-untyped-call]
         timeout = max((s.drain_timeout for s in self._controller.services()), default=30.0)
-        self._controller.close()
+        remembered = self._controller.close()
         site = self._data_plane.site
         site.connections_changed = _nothing
         for listener in self._listeners:
@@ -228,7 +300,9 @@ class ProxyService(Service):
 
         done: Deferred[None] = Deferred()
         unheard = maybeDeferred(self._admin_port.stopListening)
-        DeferredList([drained, unheard]).addCallback(stopped).addBoth(lambda _: done.callback(None))
+        DeferredList([drained, unheard, remembered]).addCallback(stopped).addBoth(
+            lambda _: done.callback(None)
+        )
         return done
 
     def _mind_the_limit(self) -> None:

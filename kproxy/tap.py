@@ -13,7 +13,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from kproxy.config import Configuration, ConfigurationError, load
-from kproxy.plugins import find_wrappers
+from kproxy.plugins import find_dns_responders, find_wrappers
 
 
 def _port(value: str) -> int:
@@ -37,6 +37,7 @@ class Options(usage.Options):
             "Serve only the roles that list this host, with it as their target.",
         ],
         ["http-port", None, None, "Port for HTTP [80, or what proxy.run says].", _port],
+        ["https-port", None, None, "Port for HTTPS [443, or what proxy.run says]; 0: none.", _port],
         ["state-dir", None, None, "Where deployments are remembered [/var/lib/kproxy for root]."],
         ["socket", None, None, "Where the kproxy command is listened to [kproxy.sock]."],
     ]
@@ -65,11 +66,13 @@ class Options(usage.Options):
         texts = {name: environ.get("KPROXY_" + name.upper().replace("-", "_")) for name in self}
         for name in ("destination", "server", "state-dir", "socket"):
             self[name] = self[name] or texts[name]
-        if self["http-port"] is None and texts["http-port"]:
-            try:
-                self["http-port"] = _port(texts["http-port"])
-            except ValueError:
-                raise usage.UsageError("KPROXY_HTTP_PORT should be a port number") from None
+        for name in ("http-port", "https-port"):
+            if self[name] is None and texts[name]:
+                try:
+                    self[name] = _port(texts[name])
+                except ValueError:
+                    variable = "KPROXY_" + name.upper().replace("-", "_")
+                    raise usage.UsageError(f"{variable} should be a port number") from None
         if not self["config"] and texts["config"]:
             self["config"] = [Path(path) for path in texts["config"].split(os.pathsep)]
         if not self["bind"] and texts["bind"]:
@@ -81,7 +84,7 @@ class Options(usage.Options):
 def makeService(options: Options) -> IService:
     """What twistd calls, before there is a reactor unless ``-r`` was given."""
     install_fastest_reactor()
-    wrappers = find_wrappers()
+    wrappers, dns_responders = find_wrappers(), find_dns_responders()
 
     def read() -> Configuration:
         return load(
@@ -90,6 +93,7 @@ def makeService(options: Options) -> IService:
             server=options["server"],
             environ=os.environ,
             wrappers=wrappers,
+            dns_responders=dns_responders,
         )
 
     for failed in wrappers.failed:

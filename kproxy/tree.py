@@ -17,6 +17,7 @@ from kproxy.interfaces import IWrapperPlugin
 from kproxy.threads import InThread
 from kproxy.wrappers import (
     access_log,
+    acme_challenge,
     canonical_host,
     error_pages,
     forward_headers,
@@ -49,6 +50,7 @@ def outer_chain(write_line: Callable[[str], object]) -> list[Link]:
         Link("request-start", request_start.Options()),
         Link("access-log", access_log.Options(write=write_line)),
         Link("error-pages", error_pages.Options()),
+        Link("acme-challenge", acme_challenge.Options()),
     ]
 
 
@@ -66,6 +68,7 @@ def service_chain(
     chain: list[Link | None] = [
         Link("error-pages", error_pages.Options(s.error_pages)) if s.error_pages else None,
         Link("ssl-redirect") if s.ssl and s.ssl_redirect else None,
+        None if s.ssl else Link("refuse-tls"),
         Link("canonical-host", canonical_host.Options(s.canonical_host))
         if s.canonical_host
         else None,

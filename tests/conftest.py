@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
+
+from tests.support.pebble import Pebble
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +30,18 @@ def require_tool() -> Callable[[str], str]:
         pytest.skip(f"{name} is not installed")
 
     return find
+
+
+@pytest.fixture
+def start_pebble(
+    require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Pebble]]:
+    """A function that starts a CA (its options are those of `Pebble`), which ends with the test."""
+    for command in ("pebble", "pebble-challtestsrv"):
+        require_tool(command)
+    with ExitStack() as started:
+
+        def start(**options: Any) -> Pebble:
+            return started.enter_context(Pebble(tmp_path_factory.mktemp("ca"), **options))
+
+        yield start

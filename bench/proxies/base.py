@@ -16,6 +16,8 @@ class Proxy(ABC):
     name: ClassVar[str]
     program: ClassVar[str]
     """What has to be on PATH."""
+    serves_tls: ClassVar[bool] = False
+    """Whether `start` heeds `Case.tls`."""
 
     def available(self) -> str | None:
         """None if it can be started here, else why not."""
@@ -27,8 +29,7 @@ class Proxy(ABC):
 
     def cannot(self, case: Case) -> str | None:
         """None if it can do what the case asks, else why not."""
-        del case
-        return None
+        return None if self.serves_tls or not case.tls else "the benchmark has no TLS set up for it"
 
     @abstractmethod
     def start(self, origin_port: int, listen_port: int, workdir: Path, case: Case) -> Process:

@@ -10,6 +10,7 @@ from typing import Any
 from bench.cases import Case
 from bench.processes import Process, first_line, spawn
 from bench.proxies.base import Proxy
+from bench.tls import CertificateFiles, make_certificate
 
 UNLIMITED = -1
 
@@ -33,6 +34,16 @@ def route(host: str, origin_port: int, options: dict[str, Any]) -> dict[str, Any
         **options,
     }
     return {"match": [{"host": [host]}], "handle": [handler], "terminal": True}
+
+
+def with_tls(configuration: dict[str, Any], files: CertificateFiles, name: str) -> None:
+    """Let it serve HTTPS, and HTTP/2 to who asks for it; `name` to who names no host."""
+    apps = configuration["apps"]
+    paths = {"certificate": str(files.certificate), "key": str(files.key)}
+    apps["tls"] = {"certificates": {"load_files": [paths]}}
+    server = apps["http"]["servers"]["bench"]
+    server["protocols"] = ["h1", "h2"]
+    server["tls_connection_policies"] = [{"default_sni": name}]
 
 
 def configuration(listen_port: int, workdir: Path, routes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -71,6 +82,7 @@ class Caddy(Proxy):
 
     name = "caddy"
     program = "caddy"
+    serves_tls = True
 
     def version(self) -> str:
         return first_line(self.path, "version").split()[0]
@@ -79,7 +91,10 @@ class Caddy(Proxy):
         options = buffering(bool(case.buffering), self.version())
         routes = [route(host, origin_port, options) for host in case.hosts]
         file = workdir / "caddy.json"
-        file.write_text(json.dumps(configuration(listen_port, workdir, routes)))
+        whole = configuration(listen_port, workdir, routes)
+        if case.tls:
+            with_tls(whole, make_certificate(workdir, case.host(0)), case.host(0))
+        file.write_text(json.dumps(whole))
         return spawn(
             [self.path, "run", "--config", str(file)],
             workdir,

@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.cases import Case
 from bench.processes import Process, first_line, spawn
 from bench.proxies.base import Proxy
+from bench.tls import make_certificate
 
 CONFIGURATION = """\
 global
@@ -24,7 +25,7 @@ defaults
     http-reuse always
 {buffer}
 frontend bench
-    bind 127.0.0.1:{listen_port}
+    bind 127.0.0.1:{listen_port}{tls}
     http-request capture req.hdr(Host) len 128
     http-request capture req.hdr(User-Agent) len 128
     http-request capture req.hdr(Content-Type) len 128
@@ -35,11 +36,11 @@ frontend bench
     capture response header Content-Length len 20
     http-request set-header X-Request-ID %[uuid()] unless {{ req.hdr(X-Request-ID) -m found }}
     http-request set-var(txn.request_id) req.hdr(X-Request-ID)
-    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
     http-request set-header X-Forwarded-Host %[req.hdr(Host)]
     option forwardfor
     log-format '{log_format}'
-    use_backend %[req.hdr(Host),lower,map({services})]
+    use_backend %[req.hdr(Host),lower,field(1,:),map({services})]
 """
 
 LOG_FIELDS = (
@@ -69,6 +70,7 @@ class HAProxy(Proxy):
 
     name = "haproxy"
     program = "haproxy"
+    serves_tls = True
 
     def version(self) -> str:
         return first_line(self.path, "-v").split()[2]
@@ -77,6 +79,10 @@ class HAProxy(Proxy):
         services = workdir / "services.map"
         services.write_text("".join(f"{host} service{i}\n" for i, host in enumerate(case.hosts)))
         buffer_bytes = case.body_bytes + 32 * 1024
+        tls = ""
+        if case.tls:
+            tls = f" ssl crt {make_certificate(workdir, case.host(0)).both}"
+            tls += " alpn h2,http/1.1 ssl-min-ver TLSv1.2"
         main = CONFIGURATION.format(
             # It collects a body only as far as one of its buffers reaches.
             tune=f"    tune.bufsize {buffer_bytes}" if case.buffering else "",
@@ -84,6 +90,7 @@ class HAProxy(Proxy):
             listen_port=listen_port,
             log_format="{" + ",".join(LOG_FIELDS) + "}",
             services=services,
+            tls=tls,
         )
         backends = (SERVICE.format(index=i, origin_port=origin_port) for i in range(case.services))
         file = workdir / "haproxy.cfg"

@@ -27,7 +27,7 @@ class KamalProxy(Proxy):
     def cannot(self, case: Case) -> str | None:
         if case.services > 1:
             return "it takes one command per service"
-        return None
+        return super().cannot(case)
 
     def start(self, origin_port: int, listen_port: int, workdir: Path, case: Case) -> Process:
         run = [self.path, "run", "--http-port", str(listen_port), "--https-port", str(free_port())]

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.cases import Case
 from bench.processes import Process, free_port, spawn
 from bench.proxies.base import Proxy
+from bench.tls import make_certificate
 
 ROOT = Path(__file__).resolve().parents[2]
 TWISTD = Path(sys.executable).with_name("twistd")
@@ -16,10 +17,11 @@ COMPILED_TWISTD = ROOT / ".venv-compiled" / "bin" / "twistd"
 """Where `make bench` installs kproxy with its request path compiled."""
 
 
-def deploy_yml(case: Case, origin_port: int, https_port: int, buffering: bool | None) -> str:
+def deploy_yml(case: Case, origin_port: int, buffering: bool | None) -> str:
     """A deploy.yml with one proxied role for every service of the case."""
     lines = ["service: bench", "primary_role: r0", "proxy:"]
-    lines += ["  run:", f"    https_port: {https_port}"]
+    if case.tls:
+        lines += ["  ssl:", "    certificate_pem: CERTIFICATE", "    private_key_pem: KEY"]
     if buffering is not None:
         state = str(buffering).lower()
         lines += ["  buffering:", f"    requests: {state}", f"    responses: {state}"]
@@ -35,6 +37,7 @@ class KProxy(Proxy):
 
     name = "kproxy"
     program = "twistd"
+    serves_tls = True
     twistd = TWISTD
     path = str(ROOT)
 
@@ -54,14 +57,19 @@ class KProxy(Proxy):
 
     def start(self, origin_port: int, listen_port: int, workdir: Path, case: Case) -> Process:
         file = workdir / "deploy.yml"
-        file.write_text(deploy_yml(case, origin_port, free_port(), self.buffering(case)))
+        file.write_text(deploy_yml(case, origin_port, self.buffering(case)))
         argv = [str(self.twistd), "-n", "--pidfile=", "kproxy", "--config", str(file)]
-        argv += ["--http-port", str(listen_port), "--bind", "127.0.0.1"]
+        http, https = (free_port(), listen_port) if case.tls else (listen_port, free_port())
+        argv += ["--http-port", str(http), "--https-port", str(https), "--bind", "127.0.0.1"]
         environment = {
             "PYTHONPATH": self.path,
             "KPROXY_SOCKET": str(workdir / "kproxy.sock"),
             "KPROXY_STATE_DIR": str(workdir / "state"),
         }
+        if case.tls:
+            files = make_certificate(workdir, case.host(0))
+            environment["CERTIFICATE"] = files.certificate.read_text()
+            environment["KEY"] = files.key.read_text()
         return spawn(argv, workdir, environment)
 
 
@@ -84,7 +92,7 @@ class KProxyBare(KProxy):
     def cannot(self, case: Case) -> str | None:
         if case.buffering is not None:
             return "the case says itself whether to buffer: see kproxy"
-        return None
+        return super().cannot(case)
 
     def buffering(self, case: Case) -> bool | None:
         return False

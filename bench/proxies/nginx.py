@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.cases import Case
 from bench.processes import Process, first_line, spawn
 from bench.proxies.base import Proxy
+from bench.tls import make_certificate
 
 MAIN = """\
 {user}daemon off;
@@ -67,10 +68,17 @@ SERVICE = """\
         keepalive_timeout 3600s;
     }}
     server {{
-        listen 127.0.0.1:{listen_port};
+        listen 127.0.0.1:{listen_port}{listen};
         server_name {host};
         location / {{ proxy_pass http://service{index}; }}
     }}
+"""
+
+TLS = """\
+    ssl_certificate {files.certificate};
+    ssl_certificate_key {files.key};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_cache shared:bench:10m;
 """
 
 
@@ -93,6 +101,7 @@ class Nginx(Proxy):
 
     name = "nginx"
     program = "nginx"
+    serves_tls = True
 
     def version(self) -> str:
         return first_line(self.path, "-v").removeprefix("nginx version: nginx/")
@@ -102,8 +111,18 @@ class Nginx(Proxy):
         if case.buffering is not None:
             state = "on" if case.buffering else "off"
             http.append(f"    proxy_request_buffering {state};\n    proxy_buffering {state};\n")
+        listen = ""
+        if case.tls:
+            http.append(TLS.format(files=make_certificate(workdir, case.host(0))))
+            listen = " ssl http2" if case.http2 else " ssl"
         http += [
-            SERVICE.format(index=i, origin_port=origin_port, listen_port=listen_port, host=host)
+            SERVICE.format(
+                index=i,
+                origin_port=origin_port,
+                listen_port=listen_port,
+                listen=listen,
+                host=host,
+            )
             for i, host in enumerate(case.hosts)
         ]
         return run(self.path, workdir, "".join(http))

@@ -26,7 +26,7 @@ class TwistedWeb(Proxy):
     def cannot(self, case: Case) -> str | None:
         if case.buffering is False:
             return "twisted.web always collects a request's body"
-        return None
+        return super().cannot(case)
 
     def start(self, origin_port: int, listen_port: int, workdir: Path, case: Case) -> Process:
         hosts = workdir / "hosts"

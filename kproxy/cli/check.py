@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +37,7 @@ def register(commands: Any) -> None:
 def check(options: argparse.Namespace) -> int:
     """Run the command."""
     from kproxy.config import ConfigurationError, load
-    from kproxy.plugins import find_wrappers
+    from kproxy.plugins import find_dns_responders, find_wrappers
 
     wrappers = find_wrappers()
     for failure in wrappers.failed:
@@ -47,14 +49,45 @@ def check(options: argparse.Namespace) -> int:
             server=options.server,
             environ=os.environ,
             wrappers=wrappers,
+            dns_responders=find_dns_responders(),
         )
     except ConfigurationError as error:
         print(error, file=sys.stderr)
+        return 1
+    if not _certificates_are_right(configuration.services):
         return 1
     print("OK")
     heads = ("SERVICE", "HOSTS", "PATHS", "TARGETS", "WRAPPERS")
     print(table(heads, map(_row, configuration.services)))
     return 0
+
+
+def _certificates_are_right(services: Sequence[Service]) -> bool:
+    """Read the certificates that services have of their own, as a deployment would.
+
+    @return: whether all of them could be served; what there is to say is said.
+    """
+    if all(isinstance(service.ssl, bool) for service in services):
+        return True
+    # cryptography takes its time to be imported.
+    from kproxy.tls.certificates import CertificateError, warnings
+    from kproxy.tls.custom import read_custom, source_of
+
+    now = datetime.now(timezone.utc)
+    right = True
+    found = read_custom(services, os.environ, now)
+    for service in services:
+        source, read = source_of(service), found.get(service.name)
+        if source is None or read is None:
+            continue
+        if isinstance(read, CertificateError):
+            right = False
+            print(f"{service.name}: {read}", file=sys.stderr)
+            continue
+        for warning in warnings(read, service.hosts, now):
+            text = f"{service.name}: {source.certificate_name} {warning}"
+            print(f"warning: {text}", file=sys.stderr)
+    return right
 
 
 def _row(service: Service) -> tuple[str, ...]:

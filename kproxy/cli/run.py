@@ -11,6 +11,7 @@ from kproxy.cli.errors import CommandError
 
 FLAGS: tuple[tuple[str, str, str], ...] = (
     ("http-port", "PORT", "where to listen for HTTP [80]"),
+    ("https-port", "PORT", "where to listen for HTTPS; 0: nowhere [443]"),
     ("bind", "ADDRESS", "an address to listen on; may be given several times [all]"),
     ("state-dir", "FOLDER", "where deployments are remembered [/var/lib/kproxy for root]"),
     ("socket", "PATH", "where the kproxy command is listened to [kproxy.sock]"),

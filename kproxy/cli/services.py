@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kproxy.cli.arguments import Boolean, add_socket, duration
@@ -126,6 +127,8 @@ def list_services(options: argparse.Namespace) -> int:
         print("No services.")
     else:
         print(table(HEADS, map(_row, listed["services"])))
+        for line in _failures(listed["services"]):
+            print(line)
     return 0
 
 
@@ -151,5 +154,29 @@ def _row(service: dict[str, Any]) -> tuple[str, ...]:
         ", ".join(service["path_prefixes"]),
         ", ".join(targets),
         state,
-        "yes" if service["tls"] else "no",
+        _tls(service),
     )
+
+
+def _tls(service: dict[str, Any]) -> str:
+    """How long the certificates last: the one that ends first speaks for all."""
+    if not service["tls"]:
+        return "no"
+    certificates = service["certificates"]
+    if not certificates:
+        return "yes"  # with those of another service, or those that somebody will ask for
+    left = [each["days_left"] for each in certificates if each["days_left"] is not None]
+    missing = len(certificates) - len(left)
+    parts = [f"{min(left)} day{'' if min(left) == 1 else 's'}"] if left else []
+    if missing:
+        parts.append(f"{missing} missing" if left else "no certificate")
+    return ", ".join(parts)
+
+
+def _failures(services: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """What went wrong with certificates, in the words of the CA, or of whoever read them."""
+    for service in services:
+        for each in service["certificates"]:
+            if each["failure"]:
+                later = f" (next try: {each['next_try']})" if each["next_try"] else ""
+                yield f"{service['service']}: {each['name']}: {each['failure']}{later}"

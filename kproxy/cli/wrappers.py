@@ -43,7 +43,7 @@ def wrappers(options: argparse.Namespace) -> int:
     return 0
 
 
-def describe(installed: Installed) -> str:
+def describe(installed: Installed[Any]) -> str:
     """A wrapper and its options, for a terminal."""
     plugin = installed.plugin
     distribution = installed.distribution()

@@ -196,6 +196,7 @@ class _Reader:
             challenges=options.challenges,
             eab=options.eab,
             dns=dns,
+            secrets_files=() if dns is None else self.secrets_files,
         )
 
     def check_role_names(self, roles: tuple[Role, ...]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from kproxy.config.model import Target
+from kproxy.config.model import LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Target
 
 _LABELS = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 _SERVER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
@@ -80,10 +80,28 @@ def url_or_path(text: str) -> str:
     raise ValueError("should be an http:// or https:// URL, or a path")
 
 
-def url(text: str) -> str:
-    """An http or https URL."""
-    if not re.fullmatch(r"https?://[!-~]+", text):
-        raise ValueError("should be an http:// or https:// URL")
+def acme_directory(text: str) -> str:
+    """The URL of a CA's directory, which may go by its name."""
+    named = {"letsencrypt": LETS_ENCRYPT, "staging": LETS_ENCRYPT_STAGING}
+    if text in named:
+        return named[text]
+    # RFC 8555 section 6.1 has no other kind.
+    if not re.fullmatch(r"https://[!-~]+", text):
+        raise ValueError('should be an https:// URL, "letsencrypt", or "staging"')
+    return text
+
+
+def email(text: str) -> str:
+    """An address as a CA takes it for a contact: one, plain."""
+    if not re.fullmatch(r"[^\s@,;<>?]+@[^\s@,;<>?]+", text):
+        raise ValueError("should be an email address")
+    return text
+
+
+def base64url(text: str) -> str:
+    """RFC 4648 section 5; padding may be left out."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+={0,2}", text):
+        raise ValueError("should be base64url: letters, digits, - and _")
     return text
 
 
@@ -121,6 +139,18 @@ def server(text: str) -> tuple[str, int | None]:
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
         raise ValueError("should have a port from 1 to 65535")
     return name, int(port)
+
+
+def server_name(text: str) -> str:
+    """A server without a port; IPv6 with or without brackets."""
+    try:
+        return address(text)
+    except ValueError:
+        pass
+    name, port = server(text)
+    if port is not None:
+        raise ValueError("should be a host name or an address, without a port")
+    return name
 
 
 def target(text: str, default_port: int) -> Target:

@@ -14,6 +14,10 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+LETS_ENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
+"""Its certificates are trusted by nobody, and its limits are wide: for a first try."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -68,6 +72,14 @@ class CertificateSecrets:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """A certificate of one's own in files, as the command line names them."""
+
+    certificate: Path
+    private_key: Path
+
+
+@dataclass(frozen=True, slots=True)
 class WrapperUse:
     """One entry of ``x-kproxy.wrappers``: which wrapper, with which validated options."""
 
@@ -87,7 +99,7 @@ class Service:
     path_prefixes: tuple[str, ...] = ("/",)
     """Each begins with a slash; none but ``/`` ends with one."""
     strip_path_prefix: bool = True
-    ssl: bool | CertificateSecrets = False
+    ssl: bool | CertificateSecrets | CertificateFiles = False
     ssl_redirect: bool = True
     forward_headers: bool = True
     response_timeout: float = 30.0
@@ -105,6 +117,10 @@ class Service:
     client_ip_header: str | None = None
     scope_cookie_paths: bool = False
     tls_on_demand_url: str | None = None
+    tls_staging: bool = False
+    """Automatic certificates come from Let's Encrypt's CA for tests, whatever `Acme` says."""
+    acme_folder: Path | None = None
+    """Where its automatic certificates are kept; None: with those of all the others."""
     exclude_metrics_paths: tuple[str, ...] = ()
     read_targets: tuple[Target, ...] = ()
     writer_affinity_timeout: float = 3.0
@@ -123,13 +139,15 @@ class ExternalAccount:
 class Acme:
     """``x-kproxy.acme``: where and how automatic certificates are had."""
 
-    directory: str = "https://acme-v02.api.letsencrypt.org/directory"
+    directory: str = LETS_ENCRYPT
     email: str | None = None
     ca_file: Path | None = None
     challenges: tuple[str, ...] = ("http-01", "tls-alpn-01")
     eab: ExternalAccount | None = None
     dns: WrapperUse | None = None
     """The DNS-01 responder, named and configured as a wrapper is; None: DNS-01 can't be used."""
+    secrets_files: tuple[Path, ...] = ()
+    """Where the responder's secrets are looked up, as `Service.secrets_files`; none without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,11 +73,12 @@ def read_secrets(
 
     @param files: `Service.secrets_files`; later ones win, and one that is missing is skipped.
     @param environ: for names that no file defines, and for the commands.
-    @param folder: where commands run; by default where kproxy does.
+    @param folder: where commands run; by default where Kamal runs them, if that can be told.
     @param time_limit: seconds that one command may take.
     @raise SecretsError: a file can't be read or understood, or a command failed.
     """
     files = tuple(files)
+    folder = folder or _project(files)
     values: dict[str, str] = {}
 
     def run(command: str) -> str:
@@ -95,6 +96,12 @@ def read_secrets(
             raise SecretsError(f"{path} is not UTF-8 text") from None
         _Reader(str(path), text, values, environ, run).read()
     return Secrets(files, values, environ)
+
+
+def _project(files: Iterable[Path]) -> Path | None:
+    """The folder that ``.kamal`` is in: what ``$(cat config/master.key)`` means is there."""
+    folders = [path.parent.parent for path in files if path.parent.name == ".kamal"]
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def run_command(

@@ -43,8 +43,10 @@ PREFIX = Checked(Text(), checks.path_prefix, description="a path prefix")
 PATH = Checked(Text(), checks.path, description="a path")
 HEADER = Checked(Text(), checks.header_name, description="the name of a header")
 SERVER = Checked(Text(), checks.server, description="HOST or HOST:PORT")
+SERVER_NAME = Checked(Text(), checks.server_name, description="a host name or an address")
 ADDRESS = Checked(Text(), checks.address, description="an IP address")
-URL = Checked(Text(), checks.url, description="a URL")
+DIRECTORY = Checked(Text(), checks.acme_directory, description="a URL, letsencrypt or staging")
+EMAIL = Checked(Text(), checks.email, description="an email address")
 URL_OR_PATH = Checked(Text(), checks.url_or_path, description="a URL or a path")
 
 
@@ -214,13 +216,18 @@ class AcmeOptions:
 
 _EAB = Section(
     Option("key_id", Text(), required=True, help="The account's name at the CA."),
-    Option("hmac_key", Text(secret=True), required=True, help="Its key, as the CA gave it."),
+    Option(
+        "hmac_key",
+        Checked(Text(secret=True), checks.base64url, description="text"),
+        required=True,
+        help="Its key, as the CA gave it: base64url.",
+    ),
     into=ExternalAccount,
 )
 
 ACME = Section(
-    Option("directory", URL, help="Where the CA's directory is."),
-    Option("email", Text(), help="Whom the CA may write to."),
+    Option("directory", DIRECTORY, help="Where the CA's directory is; staging: Let's Encrypt's."),
+    Option("email", EMAIL, help="Whom the CA may write to."),
     Option("ca_file", Text(), help="PEM file of whom to trust as the CA's own server."),
     Option(
         "challenges",

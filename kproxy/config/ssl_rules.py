@@ -47,9 +47,3 @@ def check_ssl(
                 f"automatic certificates need a single server, and there are {servers}; a proxy "
                 "that stands before several servers lists them under x-kproxy.targets",
             )
-    _refuse_tls(node, report)
-
-
-def _refuse_tls(node: Node, report: Report) -> None:
-    # To be deleted, with its one call, once kproxy serves TLS.
-    node.report(report, "TLS is not supported yet by this version of kproxy")

@@ -8,7 +8,9 @@ word is kept with it (`Entry.heeded`), across restarts too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail
@@ -16,12 +18,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kproxy.config.model import Configuration, Service, Target
+from kproxy.config.model import Acme, Configuration, Service, Target
+from kproxy.control.certificates import Certificates, Nobody
+from kproxy.control.custom import CustomCertificates, Reading
 from kproxy.control.deployment import Checks, Deployment, DeploymentFailed, OperationFailed
 from kproxy.control.drains import Drains, shielded
 from kproxy.control.handover import Alone, Handover, handovers
 from kproxy.control.health import Ask, traced
-from kproxy.control.listing import describe
+from kproxy.control.listing import describe, describe_tls
 from kproxy.control.marshal import fingerprint
 from kproxy.control.progress import Tell, untold
 from kproxy.control.restoring import restore, restored_rollout
@@ -30,6 +34,8 @@ from kproxy.control.serving import DataPlane, Entry, Serving, holder
 from kproxy.control.state import Gate, NoStore, State, Store
 from kproxy.control.turns import Turns
 from kproxy.snapshot import Snapshot
+from kproxy.threads import InThread, at_once
+from kproxy.tls.certificates import Checked
 
 HOST_IN_USE = "host is used by another service"
 SAVE_AFTER = 1.0
@@ -55,16 +61,29 @@ class Controller:
         ask: Ask,
         trace: Callable[..., object] | None = None,
         store: Store | None = None,
+        certificates: Certificates | None = None,
+        in_thread: InThread = at_once,
+        environ: Mapping[str, str] = MappingProxyType({}),
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
         """@param trace: takes an event for every single health check, for debugging.
-        @param store: where the state is kept; by default nowhere."""
+        @param store: where the state is kept; by default nowhere.
+        @param certificates: by default there are none from a CA.
+        @param environ: for the secrets of services, which are read `in_thread`.
+        @param now: the time, in UTC."""
         self._data_plane = data_plane
         self._clock = clock
         self._ask = ask if trace is None else traced(ask, trace)
         self._store = store or NoStore()
-        self._serving = Serving(data_plane, clock)
+        self._certificates = certificates or Certificates(Nobody)
+        self._certificates.changed = self._publish_certificates
+        self._serving = Serving(data_plane, clock, self._certificates)
         self._drains = Drains(data_plane, clock)
         self._turns = Turns()
+        self._custom = CustomCertificates(
+            self._serving, self._certificates, self._turns, clock, in_thread, environ, now
+        )
+        self._now = now
         self._declared: dict[str, Service] = {}
         self._deploying: set[Deployment] = set()
         self._from_file: dict[str, Deployment] = {}
@@ -92,9 +111,12 @@ class Controller:
 
     def describe(self) -> list[dict[str, Any]]:
         """Each service and its state, as plain data."""
-        report = self._data_plane.report()
+        report, declared, now = self._data_plane.report(), self._declared, self._now()
         return [
-            describe(entry, report.get(name, ()), self._turns.busy(name), name in self._declared)
+            {
+                **describe(entry, report.get(name, ()), self._turns.busy(name), name in declared),
+                **describe_tls(entry, self._certificates, self._serving.secure(name), now),
+            }
             for name, entry in self._serving.entries.items()
         ]
 
@@ -102,9 +124,17 @@ class Controller:
         """Let the data plane serve what is served now."""
         self._serving.publish()
 
+    def _publish_certificates(self) -> None:
+        try:
+            self._serving.publish()
+        except Exception:
+            _log.failure("a certificate can't be served")
+
     # The beginning.
 
-    def boot(self, services: Sequence[Service], state: State | None = None) -> None:
+    def boot(
+        self, services: Sequence[Service], state: State | None = None, acme: Acme | None = None
+    ) -> None:
         """Serve what the last run did, with all targets taken for healthy; then what the
         configuration file says, as far as that is new: each service as soon as one of its targets
         is healthy, and those that were served before after an ordinary deployment.
@@ -112,6 +142,7 @@ class Controller:
         @raise kproxy.tree.WrapperFailed: a wrapper does not take its options.
         """
         self._declared = {service.name: service for service in services}
+        self._certificates.use(acme or Acme())
         entries = self._serving.entries
         restore(
             state or State(), self._serving, self._declared, self._data_plane, self._healthy_checks
@@ -141,6 +172,7 @@ class Controller:
             self._late[service.name] = self._clock.callLater(
                 service.deploy_timeout, self._report_late, service.name
             )
+        self._certificates.start()
         self._follow_file()
 
     def _healthy_checks(self, service: Service) -> Checks:
@@ -185,6 +217,10 @@ class Controller:
         for deployment in list(self._from_file.values()):
             deployment.fail("the configuration was read again")
         self._declared = {service.name: service for service in configuration.services}
+        if self._certificates.use(configuration.acme):
+            self._serving.publish_soon()
+        for service in self.services():
+            self._certificates.retry(service)
         return self._follow_file(tell)
 
     def _follow_file(self, tell: Tell = untold) -> Deferred[list[str]]:
@@ -201,6 +237,8 @@ class Controller:
         moving = {*news, *gone}
         held = serving.held(name for name in serving.entries if name not in moving)
         together = handovers(self.services(), declared.values(), moving)
+        stay = [e.service for name, e in serving.entries.items() if name not in moving]
+        reading = self._custom.read([*stay, *(declared[name] for name in news)])
 
         def start(name: str, work: Coroutine[Any, Any, None]) -> Deferred[None]:
             def failed(failure: Failure) -> Failure:
@@ -210,19 +248,22 @@ class Controller:
             return Deferred.fromCoroutine(work).addErrback(failed)
 
         waits = [start(name, self._remove(name, tell, together[name])) for name in gone]
+        waits += self._custom.renew(stay, reading)
         for name in news:
             entry, service = serving.entries.get(name), declared[name]
             served = entry is not None and entry.service == service
             if entry is not None and served and not self._turns.busy(name):
                 entry.heeded = marks[name]
                 self._save_in_background()
+                waits += self._custom.renew([service], reading)
                 continue
             other = holder(service, held)
             if other is not None:
                 together[name].fail(name)
                 waits.append(fail(HostInUse(f"{name}: {HOST_IN_USE} ({other})")))
             else:
-                waits.append(start(name, self._deploy_from_file(service, tell, together[name])))
+                work = self._deploy_from_file(service, reading, tell, together[name])
+                waits.append(start(name, work))
         failures: list[str] = []
 
         def note(failure: Failure) -> None:
@@ -236,9 +277,12 @@ class Controller:
         return done
 
     async def _deploy_from_file(
-        self, service: Service, tell: Tell, handover: Handover | Alone
+        self, service: Service, reading: Reading, tell: Tell, handover: Handover | Alone
     ) -> None:
         async with self._turns.turn(service.name):
+            custom = await self._custom.of(service, reading, tell)
+            if self._closed:
+                raise DeploymentFailed("the proxy is stopping")
             if self._declared.get(service.name) is not service:
                 raise DeploymentFailed(f"{service.name}: the configuration was read again")
             deployment = Deployment(service, self._clock, self._ask, tell)
@@ -252,7 +296,7 @@ class Controller:
             except DeploymentFailed:
                 checks.stop()
                 raise
-            gone, saved = self._switch(checks, tell)
+            gone, saved = self._switch(checks, custom, tell)
         await self._finish(service.name, gone, service.drain_timeout, saved, tell)
 
     # What the command line says.
@@ -275,6 +319,7 @@ class Controller:
         if self._turns.busy(name):
             tell({"event": "queued", "service": name})
         async with self._turns.turn(name):
+            custom = await self._custom.of(service, self._custom.read([service]), tell)
             self._refuse_conflict(service)
             deployment = Deployment(service, self._clock, self._ask, tell, force=force)
             checks = await self._healthy(deployment)
@@ -283,7 +328,7 @@ class Controller:
             except HostInUse:
                 checks.stop()
                 raise
-            gone, saved = self._switch(checks, tell)
+            gone, saved = self._switch(checks, custom, tell)
         await self._finish(name, gone, service.drain_timeout, saved, tell)
 
     def _refuse_conflict(self, service: Service) -> None:
@@ -292,6 +337,9 @@ class Controller:
         other = self._serving.holder(service)
         if other is not None:
             raise HostInUse(f"{HOST_IN_USE} ({other})")
+        refusal = self._certificates.refusal(service)
+        if refusal:
+            raise DeploymentFailed(f"{service.name}: {refusal}")
 
     async def _healthy_targets(self, service: Service, tell: Tell) -> Checks:
         if self._closed:
@@ -310,16 +358,19 @@ class Controller:
         finally:
             self._deploying.discard(deployment)
 
-    def _switch(self, checks: Checks, tell: Tell) -> tuple[list[Target], Deferred[None]]:
+    def _switch(
+        self, checks: Checks, custom: Checked | None, tell: Tell
+    ) -> tuple[list[Target], Deferred[None]]:
         """All targets are healthy: give them every request from now on.
 
+        @param custom: the service's certificate, if it has one of its own.
         @return: the targets that get none any more; and what fires when the state is safe.
         """
         service, entries = checks.service, self._serving.entries
         name = service.name
         old = entries.get(name)
         declared = self._declared.get(name)
-        entry = Entry(checks, None if declared is None else fingerprint(declared))
+        entry = Entry(checks, None if declared is None else fingerprint(declared), custom=custom)
         if old is not None:
             entry.gate, entry.rollout = old.gate, old.rollout
         entries[name] = entry
@@ -335,6 +386,11 @@ class Controller:
             raise DeploymentFailed(f"{name}: {error}") from error
         self._serving.removed.pop(name, None)
         self._forget_late(name)
+        self._certificates.retry(service)
+        if service.ssl and not self._serving.secure(name):
+            message = f"{name} has no HTTPS: the service on the root path of its host has none"
+            _log.warn("{message}", message=message)
+            tell({"event": "warning", "message": message})
         targets = [str(target) for target in service.targets]
         _log.info("deployed {service}", service=name, targets=targets)
         tell({"event": "switched", "service": name, "targets": targets})
@@ -449,9 +505,13 @@ class Controller:
         if late is not None:
             late.cancel()
 
-    def close(self) -> None:
-        """Check and deploy no more."""
+    def close(self) -> Deferred[None]:
+        """Check and deploy no more.
+
+        @return: fires when what is to be remembered of certificates is safe.
+        """
         self._closed = True
+        self._custom.stop()
         for name in list(self._late):
             self._forget_late(name)
         for deployment in list(self._deploying):
@@ -462,6 +522,7 @@ class Controller:
         if self._saving is not None:
             self._saving.cancel()
             self._save_now()
+        return self._certificates.stop()
 
 
 def _log_failure(failure: Failure) -> None:

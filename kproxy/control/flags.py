@@ -14,6 +14,7 @@ from typing import Any, Literal
 from kproxy.config import checks
 from kproxy.config.model import Buffering, Logging, Service
 from kproxy.config.pages import Pages, read_pages
+from kproxy.control.tls_flags import CERTIFICATE, PRIVATE_KEY, with_tls
 from kproxy.snapshot import Split
 
 Kind = Literal["text", "path", "texts", "boolean", "integer", "duration"]
@@ -81,7 +82,11 @@ def _pages(text: str) -> Pages:
     return read_pages(folder) if text else ()
 
 
-_TLS = "TLS"
+def _file(text: str) -> Path | None:
+    if text and not Path(text).is_absolute():
+        raise ValueError("should be a whole path")
+    return Path(text) if text else None
+
 
 FLAGS = (
     Flag("target", "texts", "Where requests go: HOST:PORT.", "targets", _targets),
@@ -106,12 +111,29 @@ FLAGS = (
         "Whether the target sees paths without it.",
         "strip_path_prefix",
     ),
-    Flag("tls", "boolean", "Serve HTTPS.", lacks=_TLS),
-    Flag("tls-on-demand-url", "text", "Who is asked before a certificate is got.", lacks=_TLS),
-    Flag("tls-staging", "boolean", "Take certificates for tests.", lacks=_TLS),
-    Flag("tls-certificate-path", "path", "A certificate of your own.", lacks=_TLS),
-    Flag("tls-private-key-path", "path", "Its private key.", lacks=_TLS),
-    Flag("tls-acme-cache-path", "path", "Where certificates are kept.", lacks=_TLS),
+    Flag("tls", "boolean", "Serve HTTPS; needs a host.", "ssl"),
+    Flag(
+        "tls-on-demand-url",
+        "text",
+        "Who is asked before a certificate is got: a URL, or a path on the service.",
+        "tls_on_demand_url",
+        _or_none(checks.url_or_path),
+    ),
+    Flag(
+        "tls-staging",
+        "boolean",
+        "Take certificates of Let's Encrypt's CA for tests, which nobody trusts.",
+        "tls_staging",
+    ),
+    Flag(CERTIFICATE, "path", "A certificate of your own: a PEM file, chain and all.", "", _file),
+    Flag(PRIVATE_KEY, "path", "Its private key: a PEM file.", "", _file),
+    Flag(
+        "tls-acme-cache-path",
+        "path",
+        "The folder of this service's automatic certificates; none: acme in the state folder.",
+        "acme_folder",
+        _file,
+    ),
     Flag(
         "tls-redirect",
         "boolean",
@@ -296,15 +318,19 @@ def deployed(base: Service, options: Mapping[str, Any]) -> Service:
         if flag is None:
             raise BadFlag(f"there is no option {key}")
         value = checked(flag, given)
+        if not flag.field:
+            continue
         part, _, field = flag.field.rpartition(".")
         if part:
             changes[part] = replace(changes.get(part, getattr(base, part)), **{field: value})
-        elif field:
+        else:
             changes[field] = value
-    service = replace(base, **changes)
     if "target" not in options:
         raise BadFlag("a deployment needs a target: --target HOST:PORT")
-    return service
+    try:
+        return with_tls(replace(base, **changes), base, options)
+    except ValueError as error:
+        raise BadFlag(str(error)) from None
 
 
 def rolled_out(service: Service, options: Mapping[str, Any]) -> Service:

@@ -10,9 +10,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from kproxy.config.model import Service, Target
+from kproxy.control.certificates import Certificates, same
 from kproxy.control.deployment import Checks, OperationFailed
+from kproxy.control.roots import follow_roots
 from kproxy.control.state import Gate, Record, SavedRollout, State
 from kproxy.snapshot import Rollout, ServiceState, Snapshot, Split
+from kproxy.tls.certificates import Checked
 
 
 class UnknownService(OperationFailed):
@@ -53,6 +56,8 @@ class Entry:
         came to be served like this; None: nothing. When the file says the same, it says nothing
         new.
     @ivar proven: all its targets have been healthy, so that it may be served after a restart.
+    @ivar custom: its certificate, if it has one of its own that could be read.
+    @ivar custom_failure: why that could not be read, the last time it was tried.
     """
 
     checks: Checks
@@ -60,6 +65,8 @@ class Entry:
     gate: Gate = field(default_factory=Gate)
     proven: bool = True
     rollout: RolledOut | None = None
+    custom: Checked | None = None
+    custom_failure: str = ""
 
     @property
     def service(self) -> Service:
@@ -68,23 +75,29 @@ class Entry:
     def all_checks(self) -> tuple[Checks, ...]:
         return (self.checks,) if self.rollout is None else (self.checks, self.rollout.checks)
 
-    def state(self) -> ServiceState:
-        """What the data plane is told."""
+    def healthy(self) -> tuple[Target, ...]:
+        """Those of its targets that get requests."""
+        return self.checks.healthy()
+
+    def state(self, service: Service) -> ServiceState:
+        """What the data plane is told.
+
+        @param service: with the options that hold for it.
+        """
         gate, rollout = self.gate, None
         if self.rollout is not None and self.rollout.split is not None:
             checks = self.rollout.checks
-            service = checks.service
+            other = checks.service
             rollout = Rollout(
-                service.targets, service.read_targets, checks.healthy(), self.rollout.split
+                other.targets, other.read_targets, checks.healthy(), self.rollout.split
             )
-        healthy = self.checks.healthy()
         return ServiceState(
-            self.service, healthy, gate.state, gate.message, gate.max_pause, rollout
+            service, self.healthy(), gate.state, gate.message, gate.max_pause, rollout
         )
 
     def served(self) -> tuple[Target, ...]:
         """All targets that requests may go to."""
-        return self.state().targets()
+        return self.state(self.service).targets()
 
     def not_served(self, before: Iterable[Target]) -> list[Target]:
         """Which of those that were served before are not any more."""
@@ -111,12 +124,17 @@ class Serving:
         were removed after it had said so; with its fingerprint.
     """
 
-    def __init__(self, data_plane: DataPlane, clock: IReactorTime) -> None:
+    def __init__(
+        self, data_plane: DataPlane, clock: IReactorTime, certificates: Certificates
+    ) -> None:
         self.entries: dict[str, Entry] = {}
         self.removed: dict[str, str] = {}
         self._data_plane = data_plane
         self._clock = clock
+        self._certificates = certificates
         self._states: dict[str, ServiceState] = {}
+        self._own: list[Service] = []
+        self._followed: Mapping[str, Service] = {}
         self._soon: IDelayedCall | None = None
 
     def heeded(self, name: str) -> str | None:
@@ -143,13 +161,34 @@ class Serving:
 
     def snapshot(self) -> Snapshot:
         """What is served now; a service that has not changed has the same state as before."""
+        services = self._services()
         states = {}
         for name, entry in self.entries.items():
-            new = entry.state()
+            new = entry.state(services[name])
             old = self._states.get(name)
             same = old is not None and old.service is new.service and old == new
             states[name] = old if old is not None and same else new
-        return Snapshot(tuple(states.values()))
+        tls = self._certificates
+        return Snapshot(
+            services=tuple(states.values()),
+            tls=tls.tls(self.entries, self._own),
+            on_demand=tls.on_demand,
+            http_challenges=tls.http_challenges(),
+            tls_challenges=tls.tls_challenges(),
+        )
+
+    def _services(self) -> Mapping[str, Service]:
+        """The services with the options that hold, after a look at those on the root paths."""
+        own = [entry.checks.service for entry in self.entries.values()]
+        if not same(own, self._own):
+            self._own = own
+            self._followed = follow_roots({each.name: each for each in own}, self._followed)
+        return self._followed
+
+    def secure(self, name: str) -> bool:
+        """Whether a service is served by HTTPS: by its own options, or those of its host's root."""
+        state = self._states.get(name)
+        return state is not None and bool(state.service.ssl)
 
     def publish(self) -> None:
         """Let the data plane serve what is served now.
@@ -160,6 +199,7 @@ class Serving:
         snapshot = self.snapshot()
         self._data_plane.apply(snapshot)
         self._states = {state.service.name: state for state in snapshot.services}
+        self._certificates.follow()
 
     def publish_soon(self) -> None:
         """The health of a target has changed; whatever else changes at the same time goes along."""

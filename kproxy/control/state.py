@@ -28,6 +28,7 @@ from kproxy.control.marshal import (
     to_json,
     warn_of_unknown,
 )
+from kproxy.durable import replace_file, set_aside
 from kproxy.snapshot import GateState, Split
 from kproxy.threads import InThread
 
@@ -131,18 +132,15 @@ class StateFile:
             return State()
 
     def _set_aside(self, error: Exception) -> None:
-        number = 1
-        while (other := self.path.with_name(f"{FILE}.damaged-{number}")).exists():
-            number += 1
         try:
-            self.path.rename(other)
+            other = set_aside(self.path)
         except OSError as why:
             _log.error("{path} can't be read: {error}; {why}", path=self.path, error=error, why=why)
             return
         _log.error(
             "{path} can't be read, and is now {other}: {error}",
             path=self.path,
-            other=other.name,
+            other=other,
             error=error,
         )
 
@@ -183,22 +181,6 @@ class StateFile:
     def close(self) -> None:
         """Let another process have the folder."""
         os.close(self._lock)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Give a file a new content, at once and for good."""
-    new = path.with_name(path.name + ".new")
-    number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(number, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(number)
-    new.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def state_to_json(state: State) -> dict[str, Any]:

@@ -60,11 +60,15 @@ _METHODS: Final = frozenset(
 
 
 class BadHead(ValueError):
-    """A head that is refused: the status for the client, and a reason for the log."""
+    """A head that is refused: the status for the client, and a reason for the log.
 
-    def __init__(self, reason: str, status: int = 400) -> None:
+    @ivar message: what the client is told beyond the status; mostly empty.
+    """
+
+    def __init__(self, reason: str, status: int = 400, message: str = "") -> None:
         super().__init__(reason)
         self.status = status
+        self.message = message
 
 
 class RequestHead(NamedTuple):

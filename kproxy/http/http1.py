@@ -329,7 +329,12 @@ class HTTP1Connection(ResponseHalf):
         if unsent:
             self._unsent = unsent
             self.site.stalled_writes.add(self)
-        if not linger:
+        if self.secure:
+            # TLS has no half-close. Its close says goodbye, and reads on until the client does too.
+            if not unsent:
+                self.site.lingering.add(self)
+            self.transport.close()
+        elif not linger:
             self.transport.close()
         elif not self.transport.is_closing():
             if not unsent:

@@ -18,7 +18,7 @@ from kproxy.http.chunked import encode_chunk, encode_last_chunk
 from kproxy.http.files import FileSender
 from kproxy.http.headers import Pairs
 from kproxy.http.request import Request
-from kproxy.network import reset_when_closed
+from kproxy.sockets import reset_when_closed, unconfirmed
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -153,8 +153,8 @@ class ResponseHalf(asyncio.Protocol):
     def send_file(
         self, file: Any, length: int, in_thread: InThread, done: Callable[[], object]
     ) -> bool:
-        """Let the kernel send a body from a file, where there is a socket to send it to."""
-        if self._left != length or self.transport.get_extra_info("socket") is None:
+        """Let the kernel send a body from a file, where there is a socket to send it to as it is."""
+        if self.secure or self._left != length or self.transport.get_extra_info("socket") is None:
             return False
         head, self._head = self._head, b""
         if head:
@@ -239,7 +239,19 @@ class ResponseHalf(asyncio.Protocol):
     def write_overdue(self) -> None:
         """The client has not taken anything for long."""
         unsent = self.transport.get_write_buffer_size()
+        if self.secure and not unsent:
+            unsent = unconfirmed(self.transport)
         if unsent < self._unsent:
+            self._unsent = unsent
+            self.site.stalled_writes.add(self)
+        else:
+            self.abort()
+
+    def linger_overdue(self) -> None:
+        """The client has had the time to read the end of what it got, and to close."""
+        unsent = unconfirmed(self.transport) if self.secure else 0
+        if unsent:
+            # Beneath TLS there may be bytes left that its transport does not tell of.
             self._unsent = unsent
             self.site.stalled_writes.add(self)
         else:

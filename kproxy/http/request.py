@@ -15,12 +15,14 @@ from urllib.parse import unquote_to_bytes
 from twisted.internet._producer_helpers import _PullToPush
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import datetimeToString, parse_qs
+from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from kproxy.errors import REASONS
+from kproxy.errors import REASONS, answer_error
 from kproxy.http.bodies import NO_BODY
 from kproxy.http.headers import FieldMap, Pairs
 from kproxy.http.heads import RequestHead
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
 T = TypeVar("T")
+_log = Logger()
 
 
 class lazy(Generic[T]):  # noqa: N801 - it is written like a decorator
@@ -277,6 +280,27 @@ class Request(server.Request):
             self.channel.abort()
 
     # What the connection tells.
+
+    def render(self, resource: Any) -> None:
+        """Let a resource answer. An error of it is told in the log, and as little as possible of it
+        to the client."""
+        try:
+            result = resource.render(self)
+            if result is not NOT_DONE_YET:
+                if not isinstance(result, bytes):
+                    raise TypeError(f"{resource!r} returned {type(result).__name__}, not bytes")
+                if self.method == b"HEAD":
+                    if result:
+                        self.responseHeaders.setRawHeaders(b"content-length", [b"%d" % len(result)])
+                    result = b""
+                elif not self.startedWriting:
+                    self.responseHeaders.setRawHeaders(b"content-length", [b"%d" % len(result)])
+                self.write(result)
+                self.finish()
+        except Exception:
+            _log.failure("{request} failed", request=self)
+            if not self.finished and not self._disconnected:
+                answer_error(self, 500)
 
     def ended(self, failure: Failure | None) -> None:
         """The response has been written, or (with a failure) will never be."""

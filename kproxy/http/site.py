@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from operator import methodcaller
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -14,6 +15,10 @@ from twisted.web.resource import IResource
 from kproxy.http.deadlines import Deadlines
 from kproxy.http.heads import HeadParser
 from kproxy.http.http1 import HTTP1Connection
+from kproxy.http.http2 import HTTP2Connection
+from kproxy.http.http2_heads import StreamHeadReader
+from kproxy.http.http2_hpack import FieldEncodings
+from kproxy.http.plain_refusal import PlainRefusal
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,16 @@ class Limits:
     """For the next bytes of a body, in either direction."""
     linger: float = 2.0
     """To read an answer that was given before the request had been read."""
+
+
+class ClientConnection(Protocol):
+    """What a site asks of its connections, whatever they speak, or will speak."""
+
+    def close_when_idle(self) -> None:
+        """Close once what the client has asked for has been answered."""
+
+    def abort(self) -> None:
+        """Cut the connection now."""
 
 
 class Site(server.Site):
@@ -48,13 +63,23 @@ class Site(server.Site):
         self.refusals = refusals
         self.clock = clock
         self.heads = HeadParser()
+        self.http2_heads = StreamHeadReader()
+        self.http2_fields = FieldEncodings()
         self.draining = False
-        self.connections: set[HTTP1Connection] = set()
+        self.connections: set[ClientConnection] = set()
         self.connections_changed: Callable[[], object] = _nothing
-        self.waiting = Deadlines(clock, limits.headers, HTTP1Connection.head_overdue)
-        self.stalled_reads = Deadlines(clock, limits.stalled, HTTP1Connection.body_overdue)
-        self.stalled_writes = Deadlines(clock, limits.stalled, HTTP1Connection.write_overdue)
-        self.lingering = Deadlines(clock, limits.linger, HTTP1Connection.abort)
+        self.waiting: Deadlines[Any] = Deadlines(
+            clock, limits.headers, methodcaller("head_overdue")
+        )
+        self.stalled_reads: Deadlines[Any] = Deadlines(
+            clock, limits.stalled, methodcaller("body_overdue")
+        )
+        self.stalled_writes: Deadlines[Any] = Deadlines(
+            clock, limits.stalled, methodcaller("write_overdue")
+        )
+        self.lingering: Deadlines[Any] = Deadlines(
+            clock, limits.linger, methodcaller("linger_overdue")
+        )
         self._empty: list[Deferred[None]] = []
 
     def factory(self, secure: bool) -> Callable[[], HTTP1Connection]:
@@ -64,11 +89,24 @@ class Site(server.Site):
         """
         return lambda: HTTP1Connection(self, secure)
 
-    def opened(self, connection: HTTP1Connection) -> None:
+    def tls_factory(self, alpn: str) -> Callable[[], Any]:
+        """Makes the protocols of connections that have TLS under them.
+
+        @param alpn: the protocol that both sides agreed on (RFC 7301); empty: they did not speak of it.
+        """
+        if alpn == "h2":
+            return lambda: HTTP2Connection(self)
+        return self.factory(secure=True)
+
+    def plain_refusals(self) -> Callable[[], HTTP1Connection]:
+        """Makes the protocols of clients that speak plain HTTP where TLS is spoken."""
+        return lambda: PlainRefusal(self, secure=False)
+
+    def opened(self, connection: ClientConnection) -> None:
         self.connections.add(connection)
         self.connections_changed()
 
-    def closed(self, connection: HTTP1Connection) -> None:
+    def closed(self, connection: ClientConnection) -> None:
         self.connections.discard(connection)
         for deadlines in (self.waiting, self.stalled_reads, self.stalled_writes, self.lingering):
             deadlines.remove(connection)

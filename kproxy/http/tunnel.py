@@ -11,7 +11,8 @@ class TunnelEnd(asyncio.Protocol):
     """One end, as the protocol of its connection.
 
     Back pressure: while this end can't be written to, the other is not read from. Half-close: when
-    this end has nothing more to say, the other is told so, and may still answer.
+    this end has nothing more to say, the other is told so, and may still answer. A transport of TLS
+    has no half-close: it closes when its peer does, and what it can't be told closes it.
     """
 
     __slots__ = ("_closed", "_ended", "_transport", "other", "received")
@@ -37,7 +38,7 @@ class TunnelEnd(asyncio.Protocol):
             other._transport.write_eof()
         else:
             other._transport.close()
-        return True
+        return bool(self._transport.can_write_eof())
 
     def pause_writing(self) -> None:
         self.other._transport.pause_reading()

@@ -1,4 +1,4 @@
-"""Where wrappers are announced, kproxy's own and those of third parties.
+"""Where wrappers and DNS-01 responders are announced, kproxy's own and those of third parties.
 
 A distribution adds a wrapper by shipping a module ``kproxy/plugins/SOMETHING.py``, without an
 ``__init__.py`` beside it, that holds a `WrapperPlugin`::
@@ -13,11 +13,13 @@ A distribution adds a wrapper by shipping a module ``kproxy/plugins/SOMETHING.py
         factory="example.ratelimit.RateLimit",
     )
 
+A responder for DNS-01 is announced by a `DNSResponderPlugin` in the same way.
+
 This is ``twisted.plugin``'s way, and ``getPlugins(IWrapperPlugin, kproxy.plugins)`` finds what
 `find_wrappers` does. `find_wrappers` walks the modules itself because ``getPlugins`` logs a broken
 module with a traceback and does not tell its name, and because its ``dropin.cache``, which may be
 impossible to write, would save nothing: each module here has to be imported anyway, since each is
-there to announce a wrapper.
+there to announce something.
 """
 
 from __future__ import annotations
@@ -30,16 +32,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from twisted.plugin import IPlugin, pluginPackagePaths
 from zope.interface import implementer
 
 from kproxy.config.schema import Rejected, Section, imported
-from kproxy.interfaces import IWrapperPlugin
+from kproxy.interfaces import IDNSResponderPlugin, IWrapperPlugin
 
 if TYPE_CHECKING:
     from twisted.web.resource import IResource
+    from txacme.interfaces import IResponder
+
+    from kproxy.tls.acme.dns01 import Surroundings
+
+P = TypeVar("P")
 
 # Distributions that are not installed into one site-packages have a folder of this name each.
 __path__.extend(pluginPackagePaths(__name__))
@@ -49,25 +56,26 @@ __all__: list[str] = []
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 
 
-@implementer(IPlugin, IWrapperPlugin)
 @dataclass(frozen=True)
-class WrapperPlugin:
-    """A kind of wrapper: its name, its options, and how one is made.
+class _Announced:
+    """What plug-ins of every kind have: a name, options, and how what they announce is made.
 
     @raise ValueError: the name is not lower-case letters, digits and dashes.
     """
 
+    kind: ClassVar[str]
+
     name: str
     description: str
     factory: Callable[[Any, Any], Any] | str
-    """A callable ``(resource, options) -> IResource``, or where to import it from
-    (``package.module.Class``) once a wrapper is used, which keeps listing cheap."""
+    """A callable, or where to import it from (``package.module.Class``) once it is used, which keeps
+    listing cheap."""
     options: Section[Any] = field(default_factory=Section)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             message = "should be lower-case letters, digits and dashes"
-            raise ValueError(f"the name of a wrapper {message}, is {self.name!r}")
+            raise ValueError(f"the name of a {self.kind} {message}, is {self.name!r}")
 
     def validate(self, node: Any, report: Any) -> object:
         """See `IWrapperPlugin.validate`. A factory that can't be imported is a problem as well."""
@@ -75,18 +83,14 @@ class WrapperPlugin:
             self.resolve()
             _ = self.options.into
         except Exception as error:
-            node.report(report, f"the wrapper {self.name} can't be imported: {_sentence(error)}")
+            message = f"the {self.kind} {self.name} can't be imported: {_sentence(error)}"
+            node.report(report, message)
             return None
         try:
             options: object = self.options.read(node, report)
         except Rejected:
             return None
         return options
-
-    def wrap(self, resource: IResource, options: object) -> IResource:
-        """See `IWrapperPlugin.wrap`."""
-        wrapped: IResource = self.resolve()(resource, options)
-        return wrapped
 
     def resolve(self) -> Callable[[Any, Any], Any]:
         """The factory itself, imported if need be.
@@ -99,7 +103,33 @@ class WrapperPlugin:
         return found
 
 
-@implementer(IWrapperPlugin)
+@implementer(IPlugin, IWrapperPlugin)
+@dataclass(frozen=True)
+class WrapperPlugin(_Announced):
+    """A kind of wrapper; its factory is ``(resource, options) -> IResource``."""
+
+    kind: ClassVar[str] = "wrapper"
+
+    def wrap(self, resource: IResource, options: object) -> IResource:
+        """See `IWrapperPlugin.wrap`."""
+        wrapped: IResource = self.resolve()(resource, options)
+        return wrapped
+
+
+@implementer(IPlugin, IDNSResponderPlugin)
+@dataclass(frozen=True)
+class DNSResponderPlugin(_Announced):
+    """A kind of DNS-01 responder; its factory is ``(options, around) -> IResponder``."""
+
+    kind: ClassVar[str] = "DNS-01 responder"
+
+    def responder(self, options: object, around: Surroundings) -> IResponder:
+        """See `IDNSResponderPlugin.responder`."""
+        made: IResponder = self.resolve()(options, around)
+        return made
+
+
+@implementer(IWrapperPlugin, IDNSResponderPlugin)
 @dataclass(frozen=True)
 class _Contested:
     """What stands for a name that several plug-ins have: whoever uses it hears of that."""
@@ -115,12 +145,15 @@ class _Contested:
     def wrap(self, resource: IResource, options: object) -> IResource:
         raise ValueError(self.description)
 
+    def responder(self, options: object, around: Surroundings) -> IResponder:
+        raise ValueError(self.description)
+
 
 @dataclass(frozen=True)
-class Installed:
-    """A wrapper that can be used, and where it comes from."""
+class Installed(Generic[P]):
+    """A plug-in that can be used, and where it comes from."""
 
-    plugin: IWrapperPlugin
+    plugin: P
     module: str
 
     def distribution(self) -> str | None:
@@ -142,15 +175,15 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Wrappers(Mapping[str, IWrapperPlugin]):
-    """The wrappers that there are, by name."""
+class Found(Mapping[str, P]):
+    """The plug-ins of one kind that there are, by name."""
 
-    installed: Mapping[str, Installed]
+    installed: Mapping[str, Installed[P]]
     failed: tuple[Failed, ...] = ()
-    _contested: Mapping[str, _Contested] = field(default_factory=dict)
+    _contested: Mapping[str, Any] = field(default_factory=dict)
 
-    def __getitem__(self, name: str) -> IWrapperPlugin:
-        contested = self._contested.get(name)
+    def __getitem__(self, name: str) -> P:
+        contested: P | None = self._contested.get(name)
         return self.installed[name].plugin if contested is None else contested
 
     def __iter__(self) -> Iterator[str]:
@@ -161,40 +194,54 @@ class Wrappers(Mapping[str, IWrapperPlugin]):
         return len(self.installed) + len(self._contested)
 
 
+Wrappers = Found[IWrapperPlugin]
+DNSResponders = Found[IDNSResponderPlugin]
+
+
 def find_wrappers(package: ModuleType | None = None) -> Wrappers:
     """Import every module that announces wrappers.
 
     @param package: where they are; this package by default.
     """
+    return _find(IWrapperPlugin, WrapperPlugin.kind, package)
+
+
+def find_dns_responders(package: ModuleType | None = None) -> DNSResponders:
+    """The same for DNS-01 responders. Modules that can't be used are in its `failed` as well."""
+    return _find(IDNSResponderPlugin, DNSResponderPlugin.kind, package)
+
+
+def _find(interface: Any, kind: str, package: ModuleType | None) -> Found[Any]:
     package = sys.modules[__name__] if package is None else package
     failed: list[Failed] = []
-    found: dict[str, list[Installed]] = {}
+    found: dict[str, list[Installed[Any]]] = {}
     for _, name, _ in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         try:
-            announced = [(each.name, each) for each in _plugins(importlib.import_module(name))]
+            module = importlib.import_module(name)
+            announced = [(each.name, each) for each in _plugins(module, interface)]
         except (Exception, SystemExit) as error:
             failed.append(Failed(name, _sentence(error)))
             continue
-        for wrapper, plugin in announced:
-            found.setdefault(wrapper, []).append(Installed(plugin, name))
+        for called, plugin in announced:
+            found.setdefault(called, []).append(Installed(plugin, name))
     contested = {}
     for name, those in found.items():
         if len(those) > 1:
             modules = " and ".join(each.module for each in those)
-            message = f"{modules} both announce a wrapper {name}; uninstall one of them"
+            message = f"{modules} both announce a {kind} {name}; uninstall one of them"
             contested[name] = _Contested(name, message)
             failed += (Failed(each.module, message) for each in those)
     installed = {name: those[0] for name, those in found.items() if len(those) == 1}
-    return Wrappers(installed, tuple(failed), contested)
+    return Found(installed, tuple(failed), contested)
 
 
-def _plugins(module: ModuleType) -> Iterator[IWrapperPlugin]:
+def _plugins(module: ModuleType, interface: Any) -> Iterator[Any]:
     """What twisted.plugin would take for plug-ins, each once however many names it has."""
     seen: set[int] = set()
     for value in list(vars(module).values()):
         if id(value) in seen or isinstance(value, type):
             continue
-        if IPlugin.providedBy(value) and IWrapperPlugin.providedBy(value):
+        if IPlugin.providedBy(value) and interface.providedBy(value):
             seen.add(id(value))
             yield value
 

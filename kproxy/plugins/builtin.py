@@ -1,10 +1,10 @@
-"""The wrappers that come with kproxy, announced as anybody's are."""
+"""The wrappers and the DNS-01 responder that come with kproxy, announced as anybody's are."""
 
 from __future__ import annotations
 
 from kproxy.config.schema import Boolean, Choice, Integer, ListOf, Option, Seconds, Section, Text
-from kproxy.config.sections import EXACT_HOST, HEADER, PREFIX, SIZE
-from kproxy.plugins import WrapperPlugin
+from kproxy.config.sections import EXACT_HOST, HEADER, PORT, PREFIX, SERVER_NAME, SIZE
+from kproxy.plugins import DNSResponderPlugin, WrapperPlugin
 
 _BODY = (
     Option("memory", SIZE, help="Bytes held in memory; the rest goes to a file."),
@@ -38,6 +38,12 @@ error_pages = WrapperPlugin(
         Option("path", Text(), help="A folder of CODE.html."), into="kproxy.wrappers.error_pages.at"
     ),
 )
+acme_challenge = WrapperPlugin(
+    "acme-challenge",
+    "Answers what a CA looks for over HTTP before it gives a certificate.",
+    "kproxy.wrappers.acme_challenge.AcmeChallenge",
+    Section(into="kproxy.wrappers.acme_challenge.Options"),
+)
 canonical_host = WrapperPlugin(
     "canonical-host",
     "Redirects to one host name what was asked for by another.",
@@ -51,6 +57,11 @@ ssl_redirect = WrapperPlugin(
     "ssl-redirect",
     "Redirects plain HTTP to HTTPS.",
     "kproxy.wrappers.ssl_redirect.SSLRedirect",
+)
+refuse_tls = WrapperPlugin(
+    "refuse-tls",
+    "Answers 503 to requests that came by HTTPS.",
+    "kproxy.wrappers.refuse_tls.RefuseTLS",
 )
 gate = WrapperPlugin(
     "gate",
@@ -117,4 +128,30 @@ response_buffer = WrapperPlugin(
     "Collects responses before they are passed on, except event streams.",
     "kproxy.wrappers.response_buffer.ResponseBuffer",
     Section(*_BODY, into="kproxy.wrappers.response_buffer.Options"),
+)
+
+rfc2136 = DNSResponderPlugin(
+    "rfc2136",
+    "Changes a zone by dynamic updates, which BIND, Knot, PowerDNS and others take.",
+    "kproxy.tls.acme.rfc2136.RFC2136",
+    Section(
+        Option("server", SERVER_NAME, required=True, help="Name or address of the name server."),
+        Option("port", PORT, help="Where it listens."),
+        Option("zone", EXACT_HOST, help="The zone to change; none: it is found by asking."),
+        Option("key", Text(), help="The name of the TSIG key that updates are signed with."),
+        Option(
+            "algorithm",
+            Choice("hmac-sha256", "hmac-sha384", "hmac-sha512", "hmac-sha224", "hmac-sha1"),
+            help="What kind of key it is.",
+        ),
+        Option("secret", Text(), help="Name of the secret that holds the key, in base64."),
+        Option("ttl", Integer(minimum=1), help="Seconds that resolvers may keep a record."),
+        Option(
+            "propagation",
+            Seconds(minimum=0),
+            help="How long the zone's servers have to show a record; 0: nobody waits for them.",
+        ),
+        into="kproxy.tls.acme.rfc2136.Options",
+        together=(("key", "secret"),),
+    ),
 )

@@ -27,5 +27,5 @@ class Refusal(Resource):
             client=getattr(request.getClientAddress(), "host", ""),
             error=error,
         )
-        answer_error(request, error.status)
+        answer_error(request, error.status, error.message)
         return NOT_DONE_YET

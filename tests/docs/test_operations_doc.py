@@ -9,11 +9,12 @@ import shlex
 import pytest
 from twisted.scripts.twistd import ServerOptions
 
-from kproxy import lines, network, service
+from kproxy import lines, network, service, sockets
 from kproxy.cli.main import parser
 from kproxy.http import chunked, heads, http1
 from kproxy.http.site import Limits
 from kproxy.tap import Options
+from kproxy.tls import clienthello, server
 from kproxy.upstream import pool
 from tests.docs.pages import DOCS, Block, blocks
 
@@ -69,6 +70,9 @@ def limit_of(what: str) -> str:
         ("request that the target does not take", f"{pool.STALLED:g} s"),
         ("line of a chunk size", f"{chunked.MAX_LINE >> 10} KB"),
         ("trailers", f"{chunked.MAX_TRAILERS >> 10} KB, 100 of them"),
+        ("TLS handshake, from the connection on", f"{server.HANDSHAKE_LIMIT:g} s"),
+        ("handshake that waits for a new certificate", f"{server.ISSUANCE_LIMIT:g} s more"),
+        ("what a TLS client says first", f"{clienthello.MAX_HELLO >> 10} KB"),
         ("connecting to a target", f"{network.LoopNetwork.CONNECT_TIMEOUT:g} s"),
         ("idle connections to a target", f"{pool.MOST_IDLE}, {pool.IDLE:g} s"),
         ("pipelined requests", f"{http1.MAX_AHEAD >> 10} KB ahead"),
@@ -80,5 +84,5 @@ def test_the_table_of_limits_is_right(what: str, limit: str) -> None:
 
 def test_limits_in_the_text_are_right() -> None:
     assert f"(limit − {service.RESERVED_DESCRIPTORS}) / 2" in TEXT
-    assert f"backlog ({network.BACKLOG} at most" in TEXT
+    assert f"backlog ({sockets.BACKLOG} at most" in TEXT
     assert f"up to {lines.MOST_WAITING >> 20} MB of lines" in TEXT

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kproxy.config import ConfigurationError, load
-from kproxy.plugins import find_wrappers
+from kproxy.plugins import find_dns_responders, find_wrappers
 from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, is_shown, links
 
 # Written with the code that they describe, and run by a test of their own.
@@ -29,7 +29,14 @@ def test_every_piece_of_a_deploy_yml_is_right(block: Block, tmp_path: Path) -> N
     for folder in ("pages", "errors", "public/errors"):
         (tmp_path / folder).mkdir(parents=True)
     try:
-        load([path], destination=None, server=None, environ={}, wrappers=find_wrappers())
+        load(
+            [path],
+            destination=None,
+            server=None,
+            environ={},
+            wrappers=find_wrappers(),
+            dns_responders=find_dns_responders(),
+        )
     except ConfigurationError as error:
         pytest.fail(f"{block}: {error}")
 
@@ -62,7 +69,14 @@ def test_every_file_that_a_page_speaks_of_exists(page: Path) -> None:
 
 def test_there_are_pages_to_look_at() -> None:
     names = {page.name for page in PAGES}
-    assert names >= {"README.md", "tutorial.md", "reference.md", "operations.md", "design.md"}
+    assert names >= {
+        "README.md",
+        "tls.md",
+        "tutorial.md",
+        "reference.md",
+        "operations.md",
+        "design.md",
+    }
     assert (ROOT / "setup.cfg").exists()
 
 

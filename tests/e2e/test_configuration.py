@@ -72,14 +72,6 @@ def test_check_tells_the_same_errors(stage: Stage) -> None:
     assert done.stderr.strip() == fails(proxy).strip()
 
 
-def test_ssl_is_refused_with_a_sentence_that_says_so(stage: Stage) -> None:
-    hosts = {"hosts": ["127.0.0.1:3000"], "proxy": {"ssl": True}}
-    config = stage.deploy({"app": hosts})
-    (line,) = fails(stage.start(config, port=free_port())).strip().splitlines()
-    assert "TLS is not supported yet" in line
-    assert line.startswith(f"{config}:")
-
-
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

@@ -7,15 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from kproxy.config.model import Buffering, Logging, Service, Target, WrapperUse
 from kproxy.dataplane import DataPlane, TargetReport
 from kproxy.plugins import find_wrappers
-from kproxy.snapshot import ServiceState, Snapshot
+from kproxy.snapshot import HTTPChallenge, ServiceState, Snapshot, TLSName
+from kproxy.tls.layer import TLSLayer
 from kproxy.tree import WrapperFailed
 from tests.unit.http.memory import Message, Wire, get, post, read_message, read_messages
+from tests.unit.tls.support import TLSClient, issue
 from tests.unit.upstream.support import MemoryNetwork, answer, in_thread_of, one_message
 
 PLUGINS = find_wrappers()
@@ -571,3 +573,56 @@ def test_requests_are_logged_once_each() -> None:
     upgraded.send_eof()
     tunnel.send_eof()
     assert [line["status"] for line in plane.logged] == [200, 200, 499, 200, 101]
+
+
+# TLS.
+
+
+def test_challenges_are_answered_before_it_matters_which_service_it_is_for() -> None:
+    plane = Plane()
+    paused = up(service(hosts=("app.example",), ssl=True), gate="paused")
+    challenge = HTTPChallenge("token", "answer")
+    plane.plane.apply(Snapshot((paused,), http_challenges=(challenge,)))
+    for name in ("app.example", "other.example"):
+        assert plane.ask(host(name, "/.well-known/acme-challenge/token")).body == b"answer"
+    plane.apply(paused)
+    assert plane.ask(host("other.example", "/.well-known/acme-challenge/token")).status == 404
+
+
+def test_https_is_refused_for_a_service_without_ssl_and_plain_http_redirected_with() -> None:
+    plane = Plane(
+        service("plain", hosts=("plain.example",)), service("tls", hosts=("tls.example",), ssl=True)
+    )
+    client = Wire(plane.clock).attach(plane.plane.site.factory(secure=True)())
+    client.send(host("plain.example"))
+    assert one_message(client).status == 503
+    message = plane.ask(host("tls.example", "/x?y"))
+    assert message.status == 301
+    assert message.get(b"location") == [b"https://tls.example/x?y"]
+
+
+def test_a_handshake_asks_the_control_plane_for_the_certificate_it_lacks() -> None:
+    plane = Plane()
+    plane.plane.apply(Snapshot(tls=(TLSName("tls.example"),)))
+    asked: list[str] = []
+
+    def wanted(name: str) -> Deferred[None]:
+        asked.append(name)
+        plane.plane.apply(Snapshot(tls=(TLSName("tls.example", issue("tls.example")),)))
+        return succeed(None)
+
+    plane.plane.certificate_wanted = wanted
+    client, wire = TLSClient("tls.example"), Wire(plane.clock).attach(TLSLayer(plane.plane.tls))
+    client.talk(wire)
+    client.say(host("tls.example"), wire)
+    assert asked == ["tls.example"]
+    assert read_message(client.received)[0].status == 404
+
+
+def test_without_a_control_plane_nobody_gets_certificates() -> None:
+    plane = Plane()
+    plane.plane.apply(Snapshot(tls=(TLSName("tls.example"),)))
+    client, wire = TLSClient("tls.example"), Wire(plane.clock).attach(TLSLayer(plane.plane.tls))
+    client.talk(wire)
+    assert client.alert is not None
+    assert wire.closed

@@ -21,7 +21,7 @@ from tests.unit.http.memory import Wire, get
 from tests.unit.upstream.support import MemoryNetwork, in_thread_of
 
 A, B, C = Target("a", 1), Target("b", 1), Target("c", 1)
-OUTER = ["request-id", "request-start", "access-log", "error-pages", "router"]
+OUTER = ["request-id", "request-start", "access-log", "error-pages", "acme-challenge", "router"]
 
 
 class Counter(Wrapper):
@@ -154,6 +154,7 @@ def test_the_wrappers_are_those_of_the_tree_with_what_each_one_changes() -> None
     told = plane.ask("example.com/api/x", ("Te", "trailers"))
     assert way(told) == [
         *OUTER,
+        "refuse-tls",
         "gate",
         "path-prefix",
         "forward-headers",

@@ -42,13 +42,14 @@ def option(name: str, **options: Any) -> Any:
     return link.options
 
 
-def test_the_outer_chain_is_request_id_request_start_access_log_error_pages() -> None:
+def test_the_outer_chain_identifies_logs_and_answers_before_a_service_is_known() -> None:
     outer = outer_chain(print)
     assert [link.name for link in outer] == [
         "request-id",
         "request-start",
         "access-log",
         "error-pages",
+        "acme-challenge",
     ]
     assert outer[2].options.write is print
 
@@ -80,9 +81,12 @@ def test_a_service_with_everything_has_its_wrappers_in_the_order_of_the_design()
 
 
 def test_what_would_do_nothing_is_left_out() -> None:
-    assert names() == ["gate", "forward-headers", "request-buffer", "gate", "response-buffer"]
+    plain = ["refuse-tls", "gate", "forward-headers"]
+    assert names() == [*plain, "request-buffer", "gate", "response-buffer"]
     streaming = Buffering(requests=False, responses=False, max_request_body=0)
-    assert names(buffering=streaming) == ["gate", "forward-headers"]
+    assert names(buffering=streaming) == plain
+    both = names(buffering=streaming, ssl=True, ssl_redirect=False)
+    assert both == ["gate", "forward-headers"]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +97,11 @@ def test_plain_http_is_redirected_where_there_is_tls_to_go_to(
     options: dict[str, Any], redirects: bool
 ) -> None:
     assert ("ssl-redirect" in names(**options)) == redirects
+
+
+@pytest.mark.parametrize("ssl", [True, False])
+def test_tls_is_refused_where_a_service_has_none(ssl: bool) -> None:
+    assert ("refuse-tls" in names(ssl=ssl)) != ssl
 
 
 @pytest.mark.parametrize(
@@ -113,6 +122,7 @@ def test_a_prefix_is_stripped_where_there_is_one_to_strip(
 def test_a_limit_holds_also_for_bodies_that_stream() -> None:
     streaming = Buffering(requests=False, max_request_body=7)
     assert names(buffering=streaming) == [
+        "refuse-tls",
         "gate",
         "forward-headers",
         "request-limit",
@@ -148,7 +158,8 @@ def test_the_gate_knows_the_health_check_by_the_paths_that_clients_use(
     options: dict[str, Any], paths: tuple[str, ...]
 ) -> None:
     assert health_paths(Service("a-web", TARGETS, **options)) == paths
-    assert chain(**options)[0].options.health_paths == paths
+    gate = next(link for link in chain(**options) if link.name == "gate")
+    assert gate.options.health_paths == paths
 
 
 @pytest.mark.parametrize(
@@ -163,13 +174,13 @@ def test_behind_what_may_hold_a_request_the_gate_is_asked_again(
     options: dict[str, Any], gates: list[str]
 ) -> None:
     links = chain(path_prefixes=("/api",), **options)
-    behind = [link for link in links[1:] if link.name in ("gate", "request-buffer")]
+    first, *behind = [link for link in links if link.name in ("gate", "request-buffer")]
     assert [link.name for link in behind] == gates
     for link in behind:
         if link.name == "gate":
             # By then the prefix is off.
             assert link.options.health_paths == ("/up",)
-            assert link.options.control is links[0].options.control
+            assert link.options.control is first.options.control
 
 
 def test_writers_are_marked_where_there_are_readers() -> None:
@@ -252,11 +263,12 @@ def test_every_wrapper_of_both_chains_is_announced() -> None:
     while isinstance(tree, Wrapper):
         found.append(type(tree).__name__)
         tree = tree.wrapped
-    assert found[:6] == [
+    assert found[:7] == [
         "RequestID",
         "RequestStart",
         "AccessLog",
         "ErrorPages",
+        "AcmeChallenge",
         "ErrorPages",
         "SSLRedirect",
     ]

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -121,10 +122,12 @@ class Proxy:
         twistd: Sequence[str] = (),
         bind: str | None = "127.0.0.1",
         port: int | None = None,
+        https: bool = False,
         descriptors: int | None = None,
         **env: str,
     ) -> None:
         """@param port: 0: say nothing about it; None: a free one.
+        @param https: listen for HTTPS as well, on a free port.
         @param bind: None: say nothing about it.
         @param descriptors: the limit of open files that the process gets.
         """
@@ -132,11 +135,17 @@ class Proxy:
         self.temp.mkdir(exist_ok=True)
         self.address = bind or "127.0.0.1"
         self.port = port or 0
+        self.https_port = 0
         self.socket = folder / "kproxy.sock"
         self.state = folder / "state"
         self._env = environment(
             TMPDIR=str(self.temp),
-            **{"KPROXY_SOCKET": str(self.socket), "KPROXY_STATE_DIR": str(self.state), **env},
+            **{
+                "KPROXY_SOCKET": str(self.socket),
+                "KPROXY_STATE_DIR": str(self.state),
+                "KPROXY_HTTPS_PORT": "0",
+                **env,
+            },
         )
         self._folder = folder
         self._descriptors = descriptors
@@ -146,6 +155,7 @@ class Proxy:
             parts = [*TWISTD, "-n", "--pidfile=", *twistd, "kproxy"]
             parts += [f"--config={config}" for config in configs]
             parts += [] if port == 0 else ["--http-port", str(self.port)]
+            parts += ["--https-port", str(self.https_port)] if https else []
             parts += [] if bind is None else ["--bind", bind]
             return [*parts, *options]
 
@@ -153,6 +163,8 @@ class Proxy:
         for _ in range(5):
             if port is None:
                 self.port = free_port(self.address)
+            if https:
+                self.https_port = free_port(self.address)
             self._start(command())
             if port is not None or not self._lost_its_port():
                 break
@@ -308,6 +320,21 @@ class Proxy:
 
     def connect(self) -> Wire:
         return Wire(socket.create_connection((self.address, self.port), PATIENCE))
+
+    def connect_raw_tls(self) -> socket.socket:
+        """A connection to the port for HTTPS, on which nothing has been said."""
+        return socket.create_connection((self.address, self.https_port), PATIENCE)
+
+    def connect_tls(
+        self, context: ssl.SSLContext, server_name: str | None = "app.example", session: Any = None
+    ) -> Wire:
+        sock = self.connect_raw_tls()
+        try:
+            tls = context.wrap_socket(sock, server_hostname=server_name, session=session)
+        except OSError:
+            sock.close()
+            raise
+        return Wire(tls)
 
     def request(
         self,

@@ -15,10 +15,10 @@ def test_proxy_names_are_unique():
 
 
 def test_deploy_yml_has_a_proxied_role_for_every_service():
-    assert yaml.safe_load(deploy_yml(TWO, 3000, 8443, None)) == {
+    assert yaml.safe_load(deploy_yml(TWO, 3000, None)) == {
         "service": "bench",
         "primary_role": "r0",
-        "proxy": {"run": {"https_port": 8443}},
+        "proxy": None,
         "servers": {
             "r0": {"hosts": ["127.0.0.1:3000"], "proxy": {"host": "s0.bench.test"}},
             "r1": {"hosts": ["127.0.0.1:3000"], "proxy": {"host": "s1.bench.test"}},
@@ -27,7 +27,7 @@ def test_deploy_yml_has_a_proxied_role_for_every_service():
 
 
 def test_deploy_yml_says_whether_to_buffer_only_if_asked_to():
-    proxy = yaml.safe_load(deploy_yml(TWO, 3000, 8443, False))["proxy"]
+    proxy = yaml.safe_load(deploy_yml(TWO, 3000, False))["proxy"]
     assert proxy["buffering"] == {"requests": False, "responses": False}
 
 

@@ -183,8 +183,15 @@ LISTED: dict[str, Any] = {
     "draining": [{"address": "b:1", "requests": 2}],
     "state": "paused",
     "tls": False,
+    "certificates": [],
     "deploying": True,
 }
+
+
+def certificate(name: str, days: int | None, failure: str = "", again: Any = None) -> Any:
+    expires = None if days is None else "2026-08-30T00:00:00Z"
+    common = {"expires": expires, "days_left": days, "failure": failure, "next_try": again}
+    return {"name": name, **common}
 
 
 def test_list_is_a_table(server: Server, capsys: Captured) -> None:
@@ -217,6 +224,42 @@ def test_list_tells_read_targets_and_those_of_a_rollout_apart(
     assert main.main(["list"]) == 0
     targets = f"a:1 healthy, r:1 healthy (reads), n:1 healthy {shown}, b:1 draining"
     assert f"/, /x  {targets}  paused" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("certificates", "shown"),
+    [
+        ([], "yes"),
+        ([certificate("a", 60)], "60 days"),
+        ([certificate("a", 60), certificate("b", 1)], "1 day"),
+        ([certificate("a", None)], "no certificate"),
+        ([certificate("a", 60), certificate("b", None)], "60 days, 1 missing"),
+    ],
+)
+def test_list_says_how_long_certificates_last(
+    server: Server, capsys: Captured, certificates: Any, shown: str
+) -> None:
+    listed = {**LISTED, "deploying": False, "tls": True, "certificates": certificates}
+    server.answer = json.dumps({"services": [listed]}).encode()
+    assert main.main(["list"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert row[head.index("TLS") :] == shown
+
+
+def test_list_says_what_went_wrong_with_certificates(server: Server, capsys: Captured) -> None:
+    words = "DNS problem: NXDOMAIN looking up A for b.example"
+    certificates = [
+        certificate("a.example", 60),
+        certificate("b.example", None, words, "2026-06-01T12:00:00Z"),
+        certificate("c.example", 20, "the secret KEY is gone"),
+    ]
+    listed = {**LISTED, "tls": True, "certificates": certificates}
+    server.answer = json.dumps({"services": [listed]}).encode()
+    assert main.main(["list"]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        f"app: b.example: {words} (next try: 2026-06-01T12:00:00Z)",
+        "app: c.example: the secret KEY is gone",
+    ]
 
 
 def test_list_can_be_json(server: Server, capsys: Captured) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kproxy.cli import check, main, table
 from kproxy.cli import wrappers as wrappers_command
 from kproxy.config.schema import Boolean, Integer, Option, Seconds, Section
 from kproxy.plugins import Failed, Installed, WrapperPlugin, Wrappers
+from tests.support.certificates import DAY, Authority
 
 Captured = pytest.CaptureFixture[str]
 GOOD = """
@@ -65,6 +67,45 @@ def test_check_takes_a_server_and_a_destination(deploy: Path, capsys: Captured) 
     assert main.main(arguments) == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.split() == ["app-web-staging", "s.example.com", "/api", "10.0.0.2:3000", "none"]
+
+
+CUSTOM = GOOD.replace("path_prefix: /api", "ssl: {certificate_pem: CERT, private_key_pem: KEY}")
+
+
+def write_secrets(deploy: Path, chain: str, key: str) -> None:
+    deploy.write_text(CUSTOM)
+    secrets = deploy.with_name(".kamal") / "secrets"
+    secrets.parent.mkdir()
+    secrets.write_text(f"CERT='{chain}'\nKEY='{key}'\n")
+
+
+def test_check_reads_certificates_and_warns_of_what_will_go_wrong(
+    deploy: Path, capsys: Captured
+) -> None:
+    ca = Authority()
+    soon = ca.now + 10 * DAY + timedelta(hours=1)
+    pair = ca.issue("other.example", until=soon)
+    write_secrets(deploy, pair.chain, pair.key)
+    assert main.main(["check", "deploy.yml"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("OK\n")
+    assert err.splitlines() == [
+        f"warning: app-web: the secret CERT expires in 10 days, on {soon:%Y-%m-%d}",
+        "warning: app-web: the secret CERT does not cover example.com; it is for other.example",
+    ]
+
+
+def test_check_fails_for_a_certificate_that_can_not_be_served(
+    deploy: Path, capsys: Captured
+) -> None:
+    ca = Authority()
+    write_secrets(deploy, ca.issue("example.com").chain, ca.issue("example.com").key)
+    assert main.main(["check", "deploy.yml"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "app-web: the secret KEY does not belong to the secret CERT, which is for example.com\n"
+    )
 
 
 def test_check_prints_problems_one_a_line_and_fails(deploy: Path, capsys: Captured) -> None:

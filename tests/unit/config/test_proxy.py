@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kproxy.config.model import Buffering, CertificateSecrets, Healthcheck, Logging, Run, Service
 from kproxy.config.node import Node, Report
 from kproxy.config.sections import PROXY
-from kproxy.config.ssl_rules import _refuse_tls
 from tests.unit.config.helpers import Files, with_proxy
 
 MINIMAL = "service: app\nservers: [10.0.0.1]\n"
-UNSUPPORTED = "TLS is not supported yet by this version of kproxy"
 
 
 def problem(files: Files, section: str) -> str:
@@ -214,18 +214,17 @@ def test_a_proxy_is_a_map(files: Files) -> None:
 
 
 class TestSsl:
-    """TLS is refused at last, so what it is refused for is looked for before that."""
+    """What can be said of ``ssl`` without a look at a certificate."""
 
     @staticmethod
-    def problems(files: Files, section: str, servers: str = "[a]", more: str = "") -> list[str]:
-        text = f"service: app\nservers: {servers}\n{more}proxy:\n  {section}\n"
-        lines = files.problems(text)
-        assert [line for line in lines if UNSUPPORTED in line]
-        return [line.split(": ", 1)[1] for line in lines if UNSUPPORTED not in line]
+    def text(section: str, servers: str = "[a]", more: str = "") -> str:
+        return f"service: app\nservers: {servers}\n{more}proxy:\n  {section}\n"
 
-    def test_a_file_with_ssl_is_told_that_there_is_no_tls_yet(self, files: Files) -> None:
-        assert problem(files, "{ssl: true, host: a.b}") == f"proxy.ssl: {UNSUPPORTED}"
-        assert not files.proxy("ssl: false").ssl
+    def problems(self, files: Files, *parts: str) -> list[str]:
+        return [line.split(": ", 1)[1] for line in files.problems(self.text(*parts))]
+
+    def service(self, files: Files, *parts: str, **more: Any) -> Service:
+        return files.service(self.text(*parts), **more)
 
     def test_automatic_certificates_need_a_host(self, files: Files) -> None:
         assert self.problems(files, "ssl: true") == [
@@ -234,7 +233,8 @@ class TestSsl:
 
     def test_the_host_may_be_left_to_an_on_demand_url(self, files: Files) -> None:
         more = "x-kproxy: {tls_on_demand_url: /allowed}\n"
-        assert self.problems(files, "ssl: true", more=more) == []
+        service = self.service(files, "ssl: true", "[a]", more)
+        assert (service.ssl, service.tls_on_demand_url) == (True, "/allowed")
 
     def test_a_wildcard_needs_dns_01(self, files: Files) -> None:
         (line,) = self.problems(files, "{ssl: true, host: '*.a.b'}")
@@ -242,8 +242,7 @@ class TestSsl:
 
     def test_a_wildcard_with_dns_01_is_fine(self, files: Files) -> None:
         text = with_proxy("{ssl: true, host: '*.a.b'}") + "\nx-kproxy: {acme: {dns: fake}}\n"
-        (line,) = files.problems(text, dns_responders={"fake": Nothing()})
-        assert UNSUPPORTED in line
+        assert files.service(text, dns_responders={"fake": Nothing()}).ssl is True
 
     def test_automatic_certificates_need_one_server_and_the_error_says_what_else(
         self, files: Files
@@ -256,11 +255,11 @@ class TestSsl:
 
     def test_several_servers_under_x_kproxy_targets_are_fine(self, files: Files) -> None:
         more = "x-kproxy: {targets: [c, d]}\n"
-        assert self.problems(files, "{ssl: true, host: a.b}", "[a, b]", more) == []
+        assert self.service(files, "{ssl: true, host: a.b}", "[a, b]", more).ssl is True
 
     def test_a_pair_of_secrets_needs_neither_host_nor_a_single_server(self, files: Files) -> None:
         section = "ssl: {certificate_pem: CERT, private_key_pem: KEY}"
-        assert self.problems(files, section, "[a, b]") == []
+        assert self.service(files, section, "[a, b]").ssl == CertificateSecrets("CERT", "KEY")
 
     @pytest.mark.parametrize(
         ("written", "missing"),
@@ -280,10 +279,7 @@ class TestSsl:
         node = read(files, "ssl: {certificate_pem: CERT, private_key_pem: KEY}")
         assert PROXY.read(node, Report()).ssl == CertificateSecrets("CERT", "KEY")
 
-    def test_headers_are_not_forwarded_with_ssl_unless_the_file_says_so(
-        self, files: Files, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(f"{_refuse_tls.__module__}._refuse_tls", lambda *_: None)
+    def test_headers_are_not_forwarded_with_ssl_unless_the_file_says_so(self, files: Files) -> None:
         service = files.proxy("{ssl: true, host: a.b}")
         assert service.ssl is True
         assert not service.forward_headers

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from kproxy.config.model import Acme, ExternalAccount, Target, WrapperUse
+from kproxy.config.model import (
+    LETS_ENCRYPT,
+    LETS_ENCRYPT_STAGING,
+    Acme,
+    ExternalAccount,
+    Target,
+    WrapperUse,
+)
 from kproxy.config.node import Node, Report
 from kproxy.config.schema import Integer, Option, Rejected, Section
 from tests.unit.config.helpers import Files
@@ -110,10 +117,13 @@ def test_an_unknown_key_gets_the_nearest_name(files: Files) -> None:
         "workers: 0",
         "workers: many",
         "acme: {directory: nope}",
+        "acme: {directory: 'http://ca.example/dir'}",
         "acme: {challenges: [tls-sni-01]}",
         "acme: {challenges: [dns-01]}",
         "acme: {ca_file: nope.pem}",
         "acme: {eab: {key_id: a}}",
+        "acme: {eab: {key_id: a, hmac_key: 'not base64'}}",
+        "acme: {email: nobody}",
     ],
 )
 def test_a_value_that_can_not_be_is_a_problem(files: Files, text: str) -> None:
@@ -144,7 +154,19 @@ def test_acme_is_read(files: Files) -> None:
         challenges=("http-01",),
         eab=ExternalAccount("k", "s"),
         dns=WrapperUse("fake", Limit(2)),
+        secrets_files=(files.folder / ".kamal/secrets-common", files.folder / ".kamal/secrets"),
     )
+
+
+def test_without_a_dns_responder_the_ca_has_nothing_to_do_with_secrets(files: Files) -> None:
+    assert files.load(with_extras("acme: {email: a@b}")).acme.secrets_files == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "url"), [("letsencrypt", LETS_ENCRYPT), ("staging", LETS_ENCRYPT_STAGING)]
+)
+def test_the_usual_directories_go_by_their_names(files: Files, name: str, url: str) -> None:
+    assert files.load(with_extras(f"acme: {{directory: {name}}}")).acme.directory == url
 
 
 def test_an_unknown_dns_responder_is_a_problem(files: Files) -> None:

@@ -8,11 +8,20 @@ from typing import Any
 
 import pytest
 
-from kproxy.config.model import Buffering, Healthcheck, Logging, Service, Target
+from kproxy.config.model import (
+    Buffering,
+    CertificateFiles,
+    CertificateSecrets,
+    Healthcheck,
+    Logging,
+    Service,
+    Target,
+)
 from kproxy.control.flags import FLAGS, BadFlag, deployed, unconfigured
 from kproxy.durations import parse_duration, show_duration
 
 TARGET = {"target": ["a:1"]}
+FILES = {"tls_certificate_path": "/cert.pem", "tls_private_key_path": "/key.pem"}
 
 
 def test_a_service_that_only_the_command_line_knows_has_the_defaults_of_kamal_proxy() -> None:
@@ -34,6 +43,12 @@ def test_every_option_changes_what_it_names(tmp_path: Path) -> None:
             "host": ["A.example", "b.example"],
             "path_prefix": ["api", "/x/"],
             "strip_path_prefix": False,
+            "tls": True,
+            "tls_on_demand_url": "/allowed",
+            "tls_staging": True,
+            "tls_certificate_path": "/cert.pem",
+            "tls_private_key_path": "/key.pem",
+            "tls_acme_cache_path": "/certs",
             "tls_redirect": False,
             "canonical_host": "a.example",
             "deploy_timeout": 5,
@@ -68,6 +83,10 @@ def test_every_option_changes_what_it_names(tmp_path: Path) -> None:
         hosts=("a.example", "b.example"),
         path_prefixes=("/api", "/x"),
         strip_path_prefix=False,
+        ssl=CertificateFiles(Path("/cert.pem"), Path("/key.pem")),
+        tls_on_demand_url="/allowed",
+        tls_staging=True,
+        acme_folder=Path("/certs"),
         ssl_redirect=False,
         canonical_host="a.example",
         deploy_timeout=5,
@@ -116,12 +135,55 @@ def test_a_service_of_the_file_keeps_what_no_option_names() -> None:
         ({**TARGET, "error_pages": "pages"}, "error-pages should be the whole path of a folder"),
         ({**TARGET, "buffer_memory": 1.5}, "buffer-memory should be an integer"),
         ({**TARGET, "what": 1}, "there is no option what"),
+        ({**TARGET, "tls": True}, "--tls needs a host: --host NAME, or --tls-on-demand-url"),
+        (
+            {**TARGET, "tls_certificate_path": "/c"},
+            "--tls-certificate-path goes with --tls-private-key-path, which is missing",
+        ),
+        (
+            {**TARGET, "tls_private_key_path": "/c"},
+            "--tls-private-key-path goes with --tls-certificate-path, which is missing",
+        ),
+        ({**TARGET, **FILES}, "--tls-certificate-path is of use with --tls only"),
+        (
+            {**TARGET, **FILES, "tls": True, "host": ["a"], "tls_certificate_path": "c"},
+            "tls-certificate-path should be a whole path",
+        ),
+        ({**TARGET, "tls_on_demand_url": "ask"}, "tls-on-demand-url should be an http://"),
     ],
 )
 def test_what_is_wrong_is_refused_in_a_sentence(options: Any, complaint: str) -> None:
     with pytest.raises(BadFlag) as caught:
         deployed(unconfigured("app"), options)
     assert str(caught.value).startswith(complaint)
+
+
+def test_tls_takes_automatic_certificates_unless_it_is_told_otherwise() -> None:
+    plain = deployed(unconfigured("app"), {**TARGET, "host": ["a.example"]})
+    secure = deployed(unconfigured("app"), {**TARGET, "host": ["a.example"], "tls": True})
+    assert (plain.ssl, secure.ssl) == (False, True)
+    on_demand = {**TARGET, "tls": True, "tls_on_demand_url": "http://ask"}
+    assert deployed(unconfigured("app"), on_demand).ssl is True
+
+
+def test_headers_are_not_forwarded_with_tls_unless_it_is_said_as_with_kamal_proxy() -> None:
+    options = {**TARGET, "host": ["a.example"]}
+    assert deployed(unconfigured("app"), {**options, "tls": False}).forward_headers
+    assert not deployed(unconfigured("app"), {**options, "tls": True}).forward_headers
+    forwarded = {**options, "tls": True, "forward_headers": True}
+    assert deployed(unconfigured("app"), forwarded).forward_headers
+
+
+def test_tls_leaves_a_service_of_the_file_the_certificate_that_it_has() -> None:
+    own = CertificateSecrets("CERT", "KEY")
+    base = Service("app", (Target("a", 1),), hosts=("a.example",), ssl=own)
+    for options in ({}, {"tls": True}):
+        service = deployed(base, {**TARGET, **options})
+        assert service.ssl == own
+        assert service.forward_headers == base.forward_headers
+    files = deployed(base, {**TARGET, **FILES}).ssl
+    assert files == CertificateFiles(Path("/cert.pem"), Path("/key.pem"))
+    assert deployed(base, {**TARGET, "tls": False}).ssl is False
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "ä"])
@@ -142,7 +204,8 @@ def test_what_is_not_there_yet_is_refused_unless_it_asks_for_nothing(flag: Any) 
 def test_every_option_names_a_field_or_says_what_it_lacks() -> None:
     known = {field.name for field in fields(Service)}
     for flag in FLAGS:
-        assert flag.field.partition(".")[0] in known or flag.lacks or flag.name == "force"
+        elsewhere = flag.name in ("force", "tls-certificate-path", "tls-private-key-path")
+        assert flag.field.partition(".")[0] in known or flag.lacks or elsewhere
 
 
 @pytest.mark.parametrize(

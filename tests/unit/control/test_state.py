@@ -14,6 +14,7 @@ from twisted.logger import LogLevel
 
 from kproxy.config.model import (
     Buffering,
+    CertificateFiles,
     CertificateSecrets,
     Healthcheck,
     Logging,
@@ -69,7 +70,18 @@ class Threads:
         done()
 
 
-@pytest.mark.parametrize("service", [FULL, Service("x", ()), Service("y", (), ssl=True)])
+FILES = CertificateFiles(Path("/cert.pem"), Path("/key.pem"))
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        FULL,
+        Service("x", ()),
+        Service("y", (), ssl=True, tls_staging=True, acme_folder=Path("/x")),
+        Service("z", (), ssl=FILES),
+    ],
+)
 def test_a_service_survives_json(service: Service) -> None:
     assert service_from_json(json.loads(json.dumps(service_to_json(service)))) == service
 

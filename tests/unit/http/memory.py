@@ -19,7 +19,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from kproxy.http.site import Limits, Site
-from kproxy.network import HIGH_WATER, Carrier
+from kproxy.network import Carrier
+from kproxy.sockets import HIGH_WATER
 from kproxy.wrappers.base import as_leaf
 from kproxy.wrappers.refusal import Refusal
 

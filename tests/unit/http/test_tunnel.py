@@ -68,6 +68,42 @@ def test_the_target_may_be_the_first_to_say_all() -> None:
     assert closed == [0]
 
 
+class NoHalfClose(Wire):
+    """A transport that can only close as a whole, as those of TLS."""
+
+    loseWriteConnection = property()  # type: ignore[assignment]
+
+
+def test_an_end_of_tls_closes_as_a_whole_and_takes_nothing_for_granted() -> None:
+    clock = Clock()
+    for tls, other in ((0, 1), (1, 0)):
+        wires = [Wire(clock), Wire(clock)]
+        wires[tls] = NoHalfClose(clock)
+        ends = [Quiet(), Quiet()]
+        for wire, end in zip(wires, ends, strict=True):
+            wire.attach(end)
+        tie(ends[0].transport, ends[1].transport, lambda received: None)
+        wires[tls].send(b"last words")
+        wires[tls].send_eof()
+        assert wires[other].take() == b"last words"
+        assert wires[tls].closed
+        assert wires[other].closed
+
+
+def test_what_an_end_of_tls_can_not_be_told_closes_it() -> None:
+    clock = Clock()
+    client, target = NoHalfClose(clock), Wire(clock)
+    ends = [Quiet(), Quiet()]
+    client.attach(ends[0])
+    target.attach(ends[1])
+    tie(ends[0].transport, ends[1].transport, lambda received: None)
+    target.send(b"last words")
+    target.send_eof()
+    assert client.take() == b"last words"
+    assert client.closed
+    assert target.closed
+
+
 def test_what_was_said_before_a_close_still_arrives() -> None:
     client, target, closed = tied()
     client.stop_reading()

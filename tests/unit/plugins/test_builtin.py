@@ -42,11 +42,13 @@ def options(files: Files, wrapper: str) -> Any:
 def test_all_wrappers_of_the_tree_are_announced() -> None:
     assert sorted(BUILTIN) == [
         "access-log",
+        "acme-challenge",
         "canonical-host",
         "error-pages",
         "forward-headers",
         "gate",
         "path-prefix",
+        "refuse-tls",
         "request-buffer",
         "request-id",
         "request-limit",

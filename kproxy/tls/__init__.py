@@ -1,0 +1,1 @@
+"""TLS: certificates, how they are chosen, and how they are had."""

@@ -1,0 +1,251 @@
+"""A real CA: Debian's ``pebble -strict``, with ``pebble-challtestsrv`` for the names it looks up.
+
+    with Pebble(folder, http_port=8080, tls_port=8443) as ca:
+        ca.directory, ca.ca_file     # what kproxy is told
+        ca.root()                    # what a browser would trust
+
+Every name resolves to 127.0.0.1, and the CA's http-01 and tls-alpn-01 requests go to `http_port` and
+`tls_port` there. Fixtures that need it ask `require_tool` for ``pebble`` and
+``pebble-challtestsrv`` first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import time
+import urllib.request
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+_PATIENCE = 20.0
+
+
+class Pebble:
+    """A CA on free ports of 127.0.0.1, until it is stopped."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        http_port: int,
+        tls_port: int,
+        dns: str | None = None,
+        nonce_reject: int = 20,
+        authorization_reuse: int = 0,
+        alternate_roots: int = 0,
+        external_accounts: Mapping[str, str] | None = None,
+        certificate_life: int | None = None,
+    ) -> None:
+        """
+        @param folder: where its configuration, certificate and logs go.
+        @param dns: HOST:PORT of whom it asks for names; None: a ``pebble-challtestsrv``.
+        @param nonce_reject: percentage of good nonces that it refuses all the same.
+        @param authorization_reuse: percentage of orders that find a name already validated.
+        @param alternate_roots: how many chains it offers beyond the usual one.
+        @param external_accounts: key id -> HMAC key in base64url; None: anybody may have an account.
+        @param certificate_life: seconds that certificates are valid for; None: five years.
+        """
+        self.folder = folder / "pebble"
+        self.folder.mkdir()
+        self.port, management, self._dns_port, self._dns_management = free_ports(4)
+        self.directory = f"https://localhost:{self.port}/dir"
+        self.management = f"https://localhost:{management}"
+        self.ca_file = self.folder / "ca.pem"
+        self._own_dns = dns is None
+        self._dns = dns or f"127.0.0.1:{self._dns_port}"
+        self._environ = {
+            "PEBBLE_VA_NOSLEEP": "1",
+            "PEBBLE_WFE_NONCEREJECT": str(nonce_reject),
+            "PEBBLE_AUTHZREUSE": str(authorization_reuse),
+            "PEBBLE_ALTERNATE_ROOTS": str(alternate_roots),
+        }
+        self._config = self.folder / "config.json"
+        self._processes = ExitStack()
+        certificate, key = self._make_certificate()
+        pebble: dict[str, Any] = {
+            "listenAddress": f"127.0.0.1:{self.port}",
+            "managementListenAddress": f"127.0.0.1:{management}",
+            "certificate": str(certificate),
+            "privateKey": str(key),
+            "httpPort": http_port,
+            "tlsPort": tls_port,
+            "externalAccountBindingRequired": external_accounts is not None,
+            "externalAccountMACKeys": dict(external_accounts or {}),
+        }
+        if certificate_life is not None:
+            pebble["certificateValidityPeriod"] = certificate_life
+        self._config.write_text(json.dumps({"pebble": pebble}))
+
+    def __enter__(self) -> Pebble:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, or start it again after `stop`: on the same ports, with nothing remembered."""
+        try:
+            if self._own_dns:
+                self._start(
+                    "challtestsrv",
+                    *("pebble-challtestsrv", "-dns01", f"127.0.0.1:{self._dns_port}"),
+                    *("-management", f"127.0.0.1:{self._dns_management}", "-defaultIPv6", ""),
+                    *("-http01", "", "-https01", "", "-tlsalpn01", ""),
+                    port=self._dns_management,
+                )
+            self._start(
+                "pebble",
+                *("pebble", "-strict", "-config", str(self._config), "-dnsserver", self._dns),
+                port=self.port,
+            )
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        self._processes.close()
+
+    def root(self, number: int = 0) -> str:
+        """The certificate (PEM) that all those of a chain come from; chain 0 is the usual one."""
+        return self._manage(f"/roots/{number}").decode()
+
+    def status(self, certificate: str) -> str:
+        """``Valid`` or ``Revoked``."""
+        serial = x509.load_pem_x509_certificate(certificate.encode()).serial_number
+        answer = json.loads(self._manage(f"/cert-status-by-serial/{serial:x}"))
+        return str(answer["Status"])
+
+    def set_txt(self, name: str, value: str) -> None:
+        """Have a TXT record in the DNS that the CA sees, beside those that are there."""
+        self._dns_command("set-txt", {"host": f"{name}.", "value": value})
+
+    def clear_txt(self, name: str) -> None:
+        """Have none."""
+        self._dns_command("clear-txt", {"host": f"{name}."})
+
+    def log(self) -> str:
+        """What it has said so far."""
+        return (self.folder / "pebble.log").read_text()
+
+    def _dns_command(self, command: str, body: object) -> None:
+        url = f"http://127.0.0.1:{self._dns_management}/{command}"
+        with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=_PATIENCE):
+            pass
+
+    def _manage(self, path: str) -> bytes:
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        url = f"{self.management}{path}"
+        with urllib.request.urlopen(url, timeout=_PATIENCE, context=context) as answer:
+            return bytes(answer.read())
+
+    def _start(self, log: str, *command: str, port: int) -> None:
+        with (self.folder / f"{log}.log").open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._environ},
+            )
+
+        def end() -> None:
+            process.terminate()
+            try:
+                process.wait(timeout=_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+        self._processes.callback(end)
+        wait_for_port(port, process)
+
+    def _make_certificate(self) -> tuple[Path, Path]:
+        """A CA of its own vouches for the CA's own server, as nobody else would."""
+        ca_key, ca_name = ec.generate_private_key(ec.SECP256R1()), _name("The CA's own server's CA")
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(ca_name, ca_name, ca_key)
+        ca = builder.add_extension(x509.BasicConstraints(True, None), True).sign(
+            ca_key, hashes.SHA256()
+        )
+        names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
+        certificate = (
+            _builder(_name("localhost"), ca_name, key)
+            .add_extension(x509.SubjectAlternativeName(names), False)
+            .sign(ca_key, hashes.SHA256())
+        )
+        paths = self.folder / "cert.pem", self.folder / "key.pem"
+        self.ca_file.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        paths[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return paths
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody had a moment ago, neither for TCP nor for UDP."""
+    with ExitStack() as held:
+        ports: list[int] = []
+        while len(ports) < count:
+            tcp = held.enter_context(socket.socket())
+            tcp.bind(("127.0.0.1", 0))
+            udp = held.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            try:
+                udp.bind(tcp.getsockname())
+            except OSError:
+                continue
+            ports.append(tcp.getsockname()[1])
+        return ports
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process listens.
+
+    @raise AssertionError: it ended instead, or took too long.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE).close()
+            return
+        except OSError:
+            assert process.poll() is None, f"{process.args} ended with {process.returncode}"
+            assert time.monotonic() < deadline, f"{process.args} does not listen on {port}"
+            time.sleep(0.02)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
+    now = datetime.now(timezone.utc)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+    )
