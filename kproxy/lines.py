@@ -13,8 +13,11 @@ from kproxy.threads import InThread
 
 FLUSH_AFTER = 0.1
 """Seconds that a line may wait for others, to be written with them."""
+PIECE = 64
+"""Lines that are joined as soon as they are there. Waiting one by one, all those of `FLUSH_AFTER` would
+push out of the processor's cache what the next request needs, and be fetched again to be written."""
 MOST_WAITING = 32 * 1024 * 1024
-"""Characters that may wait while the reader of the log does not keep up; what comes then is lost."""
+"""Bytes that may wait while the reader of the log does not keep up; what comes then is lost."""
 
 _log = Logger()
 
@@ -28,6 +31,22 @@ class LineWriter:
     its number given to a connection, say) while it is written to.
     """
 
+    __slots__ = (
+        "_busy",
+        "_clock",
+        "_closed",
+        "_descriptor",
+        "_failing",
+        "_in_thread",
+        "_lines",
+        "_lock",
+        "_lost",
+        "_path",
+        "_pieces",
+        "_timer",
+        "_writing",
+    )
+
     def __init__(
         self, clock: IReactorTime, in_thread: InThread, path: Path | None, descriptor: int = 1
     ) -> None:
@@ -36,7 +55,8 @@ class LineWriter:
         self._path = path
         self._descriptor = descriptor if path is None else self._open(path)
         self._lines: list[str] = []
-        self._writing: list[str] = []
+        self._pieces: list[bytes] = []  # what came before them
+        self._writing: list[bytes] = []
         self._busy = False
         self._lock = Lock()
         self._timer: IDelayedCall | None = None
@@ -53,17 +73,26 @@ class LineWriter:
         self._lines.append(line)
         if self._closed:
             self.close()
-        elif self._timer is None:
+            return
+        if len(self._lines) >= PIECE:
+            self._join()
+        if self._timer is None:
             self._timer = self._clock.callLater(FLUSH_AFTER, self._flush)
 
+    def _join(self) -> None:
+        if self._lines:
+            self._pieces.append("".join(self._lines).encode("utf-8"))
+            self._lines = []
+
     def _flush(self) -> None:
+        self._join()
         if self._busy:
             self._timer = self._clock.callLater(FLUSH_AFTER, self._flush)
             self._shed()
             return
         self._timer = None
         self._busy = True
-        self._writing, self._lines = self._lines, []
+        self._writing, self._pieces = self._pieces, []
         if self._lost:
             _log.error("the access log's reader is too slow: {lost} lines lost", lost=self._lost)
             self._lost = 0
@@ -73,13 +102,13 @@ class LineWriter:
         """The reader does not keep up: keep what was there first, within bounds."""
         kept = []
         size = 0
-        for line in self._lines:
-            size += len(line)
+        for piece in self._pieces:
+            size += len(piece)
             if size > MOST_WAITING:
                 break
-            kept.append(line)
-        self._lost += len(self._lines) - len(kept)
-        self._lines = kept
+            kept.append(piece)
+        self._lost += sum(piece.count(b"\n") for piece in self._pieces[len(kept) :])
+        self._pieces = kept
 
     def _write_out(self) -> None:
         error = self._write_lines()
@@ -90,11 +119,12 @@ class LineWriter:
 
     def _write_lines(self) -> OSError | None:
         with self._lock:
-            lines, self._writing = self._writing, []
-            data = memoryview("".join(lines).encode("utf-8"))
+            pieces, self._writing = self._writing, []
             try:
-                while data:
-                    data = data[os.write(self._descriptor, data) :]
+                for piece in pieces:
+                    data = memoryview(piece)
+                    while data:
+                        data = data[os.write(self._descriptor, data) :]
             except OSError as error:
                 return error
             return None
@@ -125,6 +155,7 @@ class LineWriter:
             self._timer.cancel()
             self._timer = None
         with self._lock:
-            self._writing += self._lines
-            self._lines = []
+            self._join()
+            self._writing += self._pieces
+            self._pieces = []
         self._write_out()

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from zope.interface import alsoProvides, implementer
 
+from kproxy.http.lifecycle import Lifecycle
 from kproxy.interfaces import IResponseSink, IStreamingRequest
 from kproxy.stored import FileBody
 
@@ -23,7 +24,7 @@ Pairs = list[tuple[bytes, bytes]]
 
 def streaming(request: Any) -> Any:
     """The request, offering `IStreamingRequest`. It is the same object."""
-    if not getattr(request, "streams", False):
+    if not isinstance(request, Lifecycle) and not getattr(request, "streams", False):
         _StockRequest(request)
     return request
 

@@ -7,14 +7,14 @@ from bench.proxies.caddy import Caddy
 from bench.proxies.envoy import Envoy
 from bench.proxies.haproxy import HAProxy
 from bench.proxies.kamal_proxy import KamalProxy
-from bench.proxies.kproxy import KProxy, KProxyBare, KProxyCompiled
+from bench.proxies.kproxy import KProxy, KProxyBare, KProxyPure
 from bench.proxies.nginx import Nginx
 from bench.proxies.traefik import Traefik
 from bench.proxies.twistedweb import TwistedWeb
 
 PROXIES: tuple[Proxy, ...] = (
     KProxy(),
-    KProxyCompiled(),
+    KProxyPure(),
     KProxyBare(),
     Nginx(),
     HAProxy(),

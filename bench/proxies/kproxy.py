@@ -13,8 +13,8 @@ from bench.tls import make_certificate
 
 ROOT = Path(__file__).resolve().parents[2]
 TWISTD = Path(sys.executable).with_name("twistd")
-COMPILED_TWISTD = ROOT / ".venv-compiled" / "bin" / "twistd"
-"""Where `make bench` installs kproxy with its request path compiled."""
+INSTALLED_TWISTD = ROOT / ".venv-compiled" / "bin" / "twistd"
+"""Where `make bench` has installed kproxy as `pip install` does it: its request path compiled."""
 
 
 def deploy_yml(case: Case, origin_port: int, buffering: bool | None) -> str:
@@ -33,18 +33,16 @@ def deploy_yml(case: Case, origin_port: int, buffering: bool | None) -> str:
 
 
 class KProxy(Proxy):
-    """kproxy with its full default chain; the access log goes to stdout, which is a file."""
+    """kproxy as it is installed, its full default chain; the access log goes to stdout, a file."""
 
     name = "kproxy"
     program = "twistd"
     serves_tls = True
-    twistd = TWISTD
-    path = str(ROOT)
+    twistd = INSTALLED_TWISTD
+    path = ""
 
     def available(self) -> str | None:
-        if not TWISTD.exists():
-            return f"twistd isn't beside {sys.executable}"
-        return None if importlib.util.find_spec("kproxy.tap") else "kproxy.tap can't be imported"
+        return None if self.twistd.exists() else f"{self.twistd} isn't there: see `make bench`"
 
     def version(self) -> str:
         import kproxy
@@ -73,15 +71,17 @@ class KProxy(Proxy):
         return spawn(argv, workdir, environment)
 
 
-class KProxyCompiled(KProxy):
-    """kproxy with its full default chain, and its request path compiled."""
+class KProxyPure(KProxy):
+    """The same from this working copy, which isn't compiled."""
 
-    name = "kproxy-compiled"
-    twistd = COMPILED_TWISTD
-    path = ""
+    name = "kproxy-pure"
+    twistd = TWISTD
+    path = str(ROOT)
 
     def available(self) -> str | None:
-        return None if COMPILED_TWISTD.exists() else f"{COMPILED_TWISTD} isn't there"
+        if not TWISTD.exists():
+            return f"twistd isn't beside {sys.executable}"
+        return None if importlib.util.find_spec("kproxy.tap") else "kproxy.tap can't be imported"
 
 
 class KProxyBare(KProxy):

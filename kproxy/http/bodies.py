@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from kproxy.http.chunked import ChunkedDecoder
 from kproxy.http.heads import CHUNKED
@@ -17,7 +17,6 @@ class BodyLost(Exception):
     """The client left, or sent nonsense, before its request was complete."""
 
 
-@implementer(IBody)
 class NoBody:
     """The body of a request that has none. It has no state: one serves all requests."""
 
@@ -38,6 +37,8 @@ class NoBody:
         pass
 
 
+# Not decorators, here and below: the compiled build makes types of these that take none.
+classImplements(NoBody, IBody)
 NO_BODY = NoBody()
 
 
@@ -51,7 +52,6 @@ class BodySource(Protocol):
         """Tell the client that its body is welcome."""
 
 
-@implementer(IBody)
 class ReceivedBody:
     """The body of a request while it arrives at a connection, which feeds it here.
 
@@ -159,3 +159,6 @@ class ReceivedBody:
         self._receiver = None
         self._paused = True
         self._waiting = []
+
+
+classImplements(ReceivedBody, IBody)

@@ -13,7 +13,7 @@ MAX_TRAILERS = 8192
 MAX_EXTENSIONS = 64 * 1024
 """Bytes of extensions over a whole body: they carry nothing, and cost work."""
 
-_DROPPED = HOP_BY_HOP | {b"connection", b"content-length", b"host"}
+DROPPED = HOP_BY_HOP | {b"connection", b"content-length", b"host"}
 """Fields that frame or route a message are not trailers (RFC 9110 section 6.5.1): a recipient that
 took them for headers would see another message than the one that was sent."""
 
@@ -145,7 +145,7 @@ class ChunkedDecoder:
         self._trailer_lines += 1
         if self._trailer_bytes > MAX_TRAILERS or self._trailer_lines > MAX_FIELDS:
             raise BadChunk("the trailers are too many")
-        if name not in _DROPPED:
+        if name not in DROPPED:
             self.trailers.append((text[: -len(value) - 2] if value else text[:-2], value))
 
 

@@ -7,36 +7,33 @@ and one timer for the oldest serves them all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-T = TypeVar("T")
 
-
-class Deadlines(Generic[T]):
+class Deadlines:
     """Calls `expired(item)` for each item that was added `limit` seconds ago and not removed since."""
 
     __slots__ = ("_clock", "_entries", "_expired", "_now", "_timer", "limit")
 
-    def __init__(self, clock: IReactorTime, limit: float, expired: Callable[[T], object]) -> None:
+    def __init__(self, clock: IReactorTime, limit: float, expired: Callable[[Any], object]) -> None:
         self.limit = limit
         self._clock = clock
         self._now = clock.seconds
         self._expired = expired
-        self._entries: dict[T, float] = {}
+        self._entries: dict[Any, float] = {}
         self._timer: IDelayedCall | None = None
 
-    def add(self, item: T) -> None:
+    def add(self, item: Any) -> None:
         """Give the item its whole limit, from now on; also where it had been added before."""
         entries = self._entries
-        if item in entries:
-            del entries[item]
+        entries.pop(item, None)  # it goes to the end
         entries[item] = self._now() + self.limit
         if self._timer is None:
             self._timer = self._clock.callLater(self.limit, self._check)
 
-    def remove(self, item: T) -> None:
+    def remove(self, item: Any) -> None:
         """Let the item be; it need not be here."""
         self._entries.pop(item, None)
 

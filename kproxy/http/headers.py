@@ -46,23 +46,37 @@ def parse_field(line: bytes) -> tuple[bytes, Field]:
     return name.lower(), (name + b": " + value, value)
 
 
-class FieldCache(dict[bytes, tuple[bytes, Field]]):
+class FieldCache:
     """Lines that `parse_field` has read, so that reading them again is one look-up.
 
-    What it holds is bounded, since clients decide what is in it, and lines that carry credentials
-    are left out.
+    An entry is the name, the field, and the mark that the name has (0 if none), so that what is rare
+    and matters need not be searched for in every message. What it holds is bounded, since clients
+    decide what is in it, and lines that carry credentials are left out.
+
+    @ivar entries: those that are remembered; `read` makes any other.
     """
 
     LONGEST_LINE = 256
     MOST_LINES = 2048
     SECRET = frozenset((b"cookie", b"set-cookie", b"authorization", b"proxy-authorization"))
 
-    def __missing__(self, line: bytes) -> tuple[bytes, Field]:
-        entry = parse_field(line)
-        if len(line) <= self.LONGEST_LINE and entry[0] not in self.SECRET:
-            if len(self) >= self.MOST_LINES:
-                self.clear()
-            self[line] = entry
+    __slots__ = ("_marks", "entries")
+
+    def __init__(self, marks: Mapping[bytes, int]) -> None:
+        self.entries: dict[bytes, tuple[bytes, Field, int]] = {}
+        self._marks = marks
+
+    def read(self, line: bytes) -> tuple[bytes, Field, int]:
+        """The entry of a line that is not remembered.
+
+        @raise BadField: see `parse_field`.
+        """
+        key, field = parse_field(line)
+        entry = (key, field, self._marks.get(key, 0))
+        if len(line) <= self.LONGEST_LINE and key not in self.SECRET:
+            if len(self.entries) >= self.MOST_LINES:
+                self.entries.clear()
+            self.entries[line] = entry
         return entry
 
 

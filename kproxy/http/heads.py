@@ -13,7 +13,7 @@ The rules that keep it right:
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from kproxy.http.headers import FIELD_VALUE, TOKEN, BadField, Field, FieldCache, FieldMap
 
@@ -40,13 +40,17 @@ HOP_BY_HOP: Final = frozenset(
 )
 """RFC 9110 section 7.6.1, and what was hop-by-hop before it; Connection itself is handled apart."""
 
+_HOP: Final = 1
+_CONNECTION: Final = 2
+_MARKS: Final = {b"connection": _CONNECTION, **dict.fromkeys(HOP_BY_HOP, _HOP)}
+
 _NEVER_NOMINATED: Final = frozenset(
     (b"host", b"content-length", b"cache-control", b"authorization", b"cookie")
 )
 """End-to-end fields that a client can't have removed by naming them in Connection: the target would
 see another request than the one that was sent."""
 
-_NOT_IN_TARGET: Final = bytes([*range(0x21), 0x23, 0x7F])
+NOT_IN_TARGET: Final = bytes([*range(0x21), 0x23, 0x7F])
 """Octets that a request target does not hold: space, controls, ``#``. Octets over 0x7F are not of the
 RFC's grammar, but curl sends a path as it was typed, and no server takes them for a delimiter."""
 
@@ -54,7 +58,7 @@ _REG_NAME: Final = TOKEN.translate(None, b"#^`|") + b"(),;="
 """RFC 3986 section 3.2.2: unreserved, escapes, sub-delims."""
 _VERSION: Final = re.compile(rb"HTTP/[02-9]\.[0-9]")
 _VERSIONS: Final = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
-_METHODS: Final = frozenset(
+METHODS: Final = frozenset(
     (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT")
 )
 
@@ -71,37 +75,95 @@ class BadHead(ValueError):
         self.message = message
 
 
-class RequestHead(NamedTuple):
-    """A request before its body."""
+class RequestHead:
+    """A request before its body.
 
-    method: bytes
-    target: bytes
-    """In origin form (``/path?query``), or ``*``."""
-    version: bytes
-    headers: FieldMap
-    host: bytes
-    """As the client sent it, with its port; empty for HTTP/1.0 without one."""
-    length: int
-    """Bytes of the body (0: none), or `CHUNKED`."""
-    keep_alive: bool
-    expects_continue: bool
-    upgrade: bytes
-    """The protocols that the client asks to switch to; mostly empty."""
+    @ivar fields: see `kproxy.http.headers`; `headers` is the same as Twisted has it.
+    @ivar target: in origin form (``/path?query``), or ``*``.
+    @ivar host: as the client sent it, with its port; empty for HTTP/1.0 without one.
+    @ivar length: bytes of the body (0: none), or `CHUNKED`.
+    @ivar upgrade: the protocols that the client asks to switch to; mostly empty.
+    """
+
+    __slots__ = (
+        "expects_continue",
+        "fields",
+        "host",
+        "keep_alive",
+        "length",
+        "method",
+        "target",
+        "upgrade",
+        "version",
+    )
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        version: bytes,
+        fields: dict[bytes, Field],
+        host: bytes,
+        length: int,
+        keep_alive: bool,
+        expects_continue: bool,
+        upgrade: bytes,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.fields = fields
+        self.host = host
+        self.length = length
+        self.keep_alive = keep_alive
+        self.expects_continue = expects_continue
+        self.upgrade = upgrade
+
+    @property
+    def headers(self) -> FieldMap:
+        return FieldMap.of(self.fields)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RequestHead) and _values(self) == _values(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
-class ResponseHead(NamedTuple):
-    """A response before its body."""
+class ResponseHead:
+    """A response before its body.
 
-    code: int
-    reason: bytes
-    headers: FieldMap
-    length: int
-    """Bytes of the body, `CHUNKED` or `UNTIL_CLOSE`."""
-    keep_alive: bool
-    upgrade: bytes
+    @ivar fields: see `kproxy.http.headers`; `headers` is the same as Twisted has it.
+    @ivar length: bytes of the body, `CHUNKED` or `UNTIL_CLOSE`.
+    """
+
+    __slots__ = ("code", "fields", "keep_alive", "length", "reason", "upgrade")
+
+    def __init__(
+        self,
+        code: int,
+        reason: bytes,
+        fields: dict[bytes, Field],
+        length: int,
+        keep_alive: bool,
+        upgrade: bytes,
+    ) -> None:
+        self.code = code
+        self.reason = reason
+        self.fields = fields
+        self.length = length
+        self.keep_alive = keep_alive
+        self.upgrade = upgrade
+
+    @property
+    def headers(self) -> FieldMap:
+        return FieldMap.of(self.fields)
 
 
-def _framing(fields: dict[bytes, Field], version: bytes) -> int | None:
+def _values(head: RequestHead) -> list[object]:
+    return [getattr(head, name) for name in head.__slots__]
+
+
+def framing(fields: dict[bytes, Field], version: bytes) -> int | None:
     """How the fields say that the body ends (RFC 9112 section 6.3); None: they say nothing."""
     coding = fields.get(b"transfer-encoding")
     length = fields.get(b"content-length")
@@ -126,9 +188,10 @@ def _framing(fields: dict[bytes, Field], version: bytes) -> int | None:
     return int(digits)
 
 
-def _connection(fields: dict[bytes, Field], keep_alive: bool) -> tuple[bool, bytes]:
+def _connection(fields: dict[bytes, Field], marks: int, keep_alive: bool) -> tuple[bool, bytes]:
     """Take out the hop-by-hop fields, those that Connection names included.
 
+    @param marks: of the fields that there are.
     @param keep_alive: what the version says when nothing else does.
     @return: whether the connection persists, and the protocols to upgrade to.
     """
@@ -149,7 +212,7 @@ def _connection(fields: dict[bytes, Field], keep_alive: bool) -> tuple[bool, byt
             for option in options:
                 if option not in _NEVER_NOMINATED:
                     fields.pop(option, None)
-    if not HOP_BY_HOP.isdisjoint(fields):
+    if marks & _HOP:
         for name in HOP_BY_HOP:
             fields.pop(name, None)
     return keep_alive, upgrade
@@ -175,19 +238,31 @@ def valid_host(host: bytes) -> bool:
 class HeadParser:
     """Reads heads; one for a process, since what it remembers serves every connection."""
 
+    __slots__ = ("_hosts", "_lines", "_statuses")
+
     def __init__(self) -> None:
-        self._lines = FieldCache()
+        self._lines = FieldCache(_MARKS)
         self._statuses: dict[bytes, tuple[bytes, int, bytes]] = {}
         self._hosts: set[bytes] = set()
 
-    def _fields(self, lines: list[bytes]) -> dict[bytes, Field]:
+    def _fields(self, lines: list[bytes]) -> tuple[dict[bytes, Field], int]:
+        """Read all lines but the first.
+
+        @return: the fields, and the marks that any of them has.
+        """
         if len(lines) > MAX_FIELDS + 1:
             raise BadHead(f"more than {MAX_FIELDS} header fields", 431)
         fields: dict[bytes, Field] = {}
-        known = self._lines
+        marks = 0
+        known = self._lines.entries
         try:
             for index in range(1, len(lines)):
-                key, field = known[lines[index]]
+                line = lines[index]
+                entry = known.get(line)
+                if entry is None:
+                    entry = self._lines.read(line)
+                key, field, mark = entry
+                marks |= mark
                 if key in fields:
                     old = fields[key]
                     fields[key] = (old[0] + b"\r\n" + field[0], *old[1:], *field[1:])
@@ -195,7 +270,7 @@ class HeadParser:
                     fields[key] = field
         except BadField as error:
             raise BadHead(str(error)) from None
-        return fields
+        return fields, marks
 
     def _check_host(self, host: bytes) -> None:
         if host in self._hosts:
@@ -212,37 +287,36 @@ class HeadParser:
         @raise BadHead: with 400, or 414, 431, 501, 505 where they say it better.
         """
         lines = head.split(b"\r\n")
-        parts = lines[0].split(b" ")
-        if len(lines[0]) > MAX_REQUEST_LINE:
+        line = lines[0]
+        parts = line.split(b" ")
+        if len(line) > MAX_REQUEST_LINE:
             raise BadHead("the request line is too long", 414)
         if len(parts) != 3:
             raise BadHead("the request line is not a method, a target and a version")
         method, target, version = parts
-        if method not in _METHODS and (not method or method.translate(None, TOKEN)):
+        if method not in METHODS and (not method or method.translate(None, TOKEN)):
             raise BadHead("the method is not a token")
         minor = _VERSIONS.get(version)
         if minor is None:
             raise _bad_version(version)
-        if target.translate(None, _NOT_IN_TARGET) is not target:
+        if target.translate(None, NOT_IN_TARGET) is not target:
             raise BadHead("the request target holds a character that it may not")
-        fields = self._fields(lines)
+        fields, marks = self._fields(lines)
         host = self._host(fields, minor)
         if target[:1] != b"/" or method == b"CONNECT":
             target, host = self._other_form(method, target, host, fields)
-        length = None
-        if b"content-length" in fields or b"transfer-encoding" in fields:
-            length = _framing(fields, version)
+        length = framing(fields, version)
         keep_alive, upgrade = minor == 1, b""
-        if b"connection" in fields or not HOP_BY_HOP.isdisjoint(fields):
-            keep_alive, upgrade = _connection(fields, keep_alive)
+        if marks:
+            keep_alive, upgrade = _connection(fields, marks, keep_alive)
         expects_continue = False
         if b"expect" in fields:
-            expects_continue = _expectation(fields, minor)
+            expects_continue = expectation(fields, minor)
         return RequestHead(
             method,
             target,
             version,
-            FieldMap.of(fields),
+            fields,
             host,
             length or 0,
             keep_alive,
@@ -300,18 +374,18 @@ class HeadParser:
         if status is None:
             status = self._status(lines[0])
         version, code, reason = status
-        fields = self._fields(lines)
-        length = _framing(fields, version)
+        fields, marks = self._fields(lines)
+        length = framing(fields, version)
         keep_alive, upgrade = version == b"HTTP/1.1", b""
-        if b"connection" in fields or not HOP_BY_HOP.isdisjoint(fields):
-            keep_alive, upgrade = _connection(fields, keep_alive)
+        if marks:
+            keep_alive, upgrade = _connection(fields, marks, keep_alive)
         if code < 200 or code == 204 or code == 304 or method == b"HEAD":
             length = 0
             if code < 200:
                 fields.pop(b"content-length", None)  # it frames nothing, but might for a client
         elif length is None:
             length = UNTIL_CLOSE
-        return ResponseHead(code, reason, FieldMap.of(fields), length, keep_alive, upgrade)
+        return ResponseHead(code, reason, fields, length, keep_alive, upgrade)
 
     def _status(self, line: bytes) -> tuple[bytes, int, bytes]:
         version, _, rest = line.partition(b" ")
@@ -338,7 +412,7 @@ def _bad_version(version: bytes) -> BadHead:
     return BadHead("the request line does not end in an HTTP version")
 
 
-def _expectation(fields: dict[bytes, Field], minor: int) -> bool:
+def expectation(fields: dict[bytes, Field], minor: int) -> bool:
     """Whether the client waits for 100 Continue; the proxy answers that itself."""
     value = fields.pop(b"expect")
     if minor == 0:

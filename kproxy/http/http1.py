@@ -17,19 +17,14 @@ It is a protocol in asyncio's shape, since the fastest transports (uvloop's) are
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
-
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.web.server import NOT_DONE_YET
 
 from kproxy.errors import answer_error
 from kproxy.http.bodies import BodyLost, ReceivedBody
 from kproxy.http.chunked import BadChunk
-from kproxy.http.headers import FieldMap
 from kproxy.http.heads import MAX_HEAD, BadHead, RequestHead, refuse_early
 from kproxy.http.http1_response import ResponseHalf
+from kproxy.http.lifecycle import Lifecycle
 from kproxy.http.request import Request, client_left
 from kproxy.http.tunnel import tie
 
@@ -39,9 +34,6 @@ if TYPE_CHECKING:
 MAX_AHEAD = 64 * 1024
 """Bytes of pipelined requests that wait here; more wait in the kernel."""
 
-_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
-_log = Logger()
-
 
 class HTTP1Connection(ResponseHalf):
     """The server side of one connection."""
@@ -49,12 +41,16 @@ class HTTP1Connection(ResponseHalf):
     __slots__ = (
         "_ahead",
         "_checked",
+        "_heads",
         "_reading",
         "_rendering",
+        "_waiting",
     )
 
     def __init__(self, site: Site, secure: bool) -> None:
         super().__init__(site, secure)
+        self._heads = site.heads
+        self._waiting = site.waiting
         self._ahead: bytes | bytearray = b""
         self._checked = 0
         self._reading = True
@@ -65,7 +61,7 @@ class HTTP1Connection(ResponseHalf):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self.site.opened(self)
-        self.site.waiting.add(self)
+        self._waiting.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._request is None and not self._closing:
@@ -126,15 +122,17 @@ class HTTP1Connection(ResponseHalf):
         self._rendering = True
         try:
             while self._request is None and self._ahead and not self._closing:
-                end = self._ahead.find(b"\r\n\r\n", max(0, self._checked - 3))
-                if end < 0:
-                    if not self._await_rest():
-                        break
+                checked = self._checked
+                if checked and self._ahead.find(b"\r\n\r\n", max(0, checked - 3)) < 0:
+                    end = b""
                 else:
+                    head, end, rest = bytes(self._ahead).partition(b"\r\n\r\n")
+                if end:
                     self._checked = 0
-                    data = bytes(self._ahead)
                     self._ahead = b""
-                    self._request_head(data, end)
+                    self._request_head(head, rest)
+                elif not self._await_rest():
+                    break
         finally:
             self._rendering = False
 
@@ -153,31 +151,34 @@ class HTTP1Connection(ResponseHalf):
             self._checked = len(ahead)
         return False
 
-    def _request_head(self, data: bytes, end: int) -> None:
+    def _request_head(self, text: bytes, rest: bytes) -> None:
+        """Render a request.
+
+        @param text: the head, without its last CRLFCRLF.
+        @param rest: what follows it.
+        """
+        if text[:2] == b"\r\n":
+            text = text[2:]  # as in `_await_rest`
+        if not text:
+            self._ahead = rest
+            return
         site = self.site
-        start = 0
-        if data[:2] == b"\r\n":
-            start = _EMPTY_LINES.match(data).end()  # type: ignore[union-attr]
-            if start > end:
-                self._ahead = data[start:]
-                return
         try:
-            if end > MAX_HEAD:
-                raise refuse_early(data[:end]) or BadHead("the headers are too long", 431)
-            head = site.heads.request(data[start:end])
+            if len(text) > MAX_HEAD:
+                raise refuse_early(text) or BadHead("the headers are too long", 431)
+            head = self._heads.request(text)
         except BadHead as error:
             self._refuse(error)
             return
-        site.waiting.remove(self)
+        self._waiting.remove(self)
         self._request = request = Request(self, site, head)
         self._keep_alive = head.keep_alive
-        end += 4
         if head.length:
             self._body = body = ReceivedBody(self, head.length, head.expects_continue)
             request.body = body
-            if end < len(data):
+            if rest:
                 try:
-                    unused = body.feed(data[end:])
+                    unused = body.feed(rest)
                 except BadChunk as error:
                     self._body = None
                     self._refuse(BadHead(str(error)))
@@ -185,43 +186,19 @@ class HTTP1Connection(ResponseHalf):
                 self._fed(body, unused)
             else:
                 site.stalled_reads.add(self)
-        elif end < len(data):
-            self._ahead = data[end:]
-        self._render(site.resource, request)
-
-    def _render(self, resource: Any, request: Request) -> None:
-        try:
-            result = resource.render(request)
-            if result is not NOT_DONE_YET:
-                if not isinstance(result, bytes):
-                    raise TypeError(f"{resource!r} returned {type(result).__name__}, not bytes")
-                if request.method == b"HEAD":
-                    if result:
-                        length = [b"%d" % len(result)]
-                        request.responseHeaders.setRawHeaders(b"content-length", length)
-                    result = b""
-                elif not request.startedWriting:
-                    request.responseHeaders.setRawHeaders(b"content-length", [b"%d" % len(result)])
-                request.write(result)
-                request.finish()
-        except Exception:
-            self.failed(request, Failure())
-
-    def failed(self, request: Request, failure: Failure) -> None:
-        """A resource raised an error: say so in the log, and as little as possible to the client."""
-        _log.failure("{request} failed", failure, request=request)
-        if self._request is request:
-            answer_error(request, 500)
+        elif rest:
+            self._ahead = rest
+        request.render(site.resource)
 
     def _refuse(self, error: BadHead) -> None:
         """Answer what could not be read as a request; nothing that follows it can be trusted."""
-        self.site.waiting.remove(self)
+        self._waiting.remove(self)
         self._ahead = b""
         self._keep_alive = False
-        head = RequestHead(b"", b"", b"HTTP/1.1", FieldMap(), b"", 0, False, False, b"")
+        head = RequestHead(b"", b"", b"HTTP/1.1", {}, b"", 0, False, False, b"")
         self._request = request = Request(self, self.site, head)
         request.notes["refusal"] = error
-        self._render(self.site.refusals, request)
+        request.render(self.site.refusals)
 
     def _feed_body(self, data: bytes) -> None:
         body = self._body
@@ -269,7 +246,7 @@ class HTTP1Connection(ResponseHalf):
                 self.transport.pause_reading()
 
     def switch_protocols(self, target: Any, early: bytes) -> bool:
-        request: Request = self._request  # type: ignore[assignment]
+        request: Lifecycle = self._request  # type: ignore[assignment]
         request.response_begun = True
         lines = b"".join([line + b"\r\n" for line in request.responseHeaders.lines()])
         self.transport.write(
@@ -302,7 +279,7 @@ class HTTP1Connection(ResponseHalf):
 
     # The end of a request.
 
-    def _request_done(self, request: Request) -> None:
+    def _request_done(self, request: Lifecycle) -> None:
         body = self._body
         unread = body is not None and not body.complete
         self._request = None
@@ -314,7 +291,7 @@ class HTTP1Connection(ResponseHalf):
             self.site.stalled_reads.remove(self)
         request.ended(None)
         if self._keep_alive and not unread and not self.site.draining:
-            self.site.waiting.add(self)
+            self._waiting.add(self)
             if not self._reading:
                 self._read(True)
             if self._ahead:

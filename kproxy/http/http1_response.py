@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import Logger
@@ -17,7 +16,7 @@ from kproxy.http.bodies import ReceivedBody
 from kproxy.http.chunked import encode_chunk, encode_last_chunk
 from kproxy.http.files import FileSender
 from kproxy.http.headers import Pairs
-from kproxy.http.request import Request
+from kproxy.http.lifecycle import Lifecycle
 from kproxy.sockets import reset_when_closed, unconfirmed
 
 if TYPE_CHECKING:
@@ -28,6 +27,12 @@ if TYPE_CHECKING:
 
 SMALL_WRITE = 16 * 1024
 """Up to here, joining a head and a body costs less than passing two buffers."""
+
+_STATUS_LINES: Final = {
+    code: (reason, b"HTTP/1.1 %d %b" % (code, reason)) for code, reason in REASONS.items()
+}
+"""Those that are sent nearly always."""
+_NO_STATUS: Final = (None, b"")
 
 _log = Logger()
 
@@ -41,8 +46,12 @@ def _address(sockname: Any) -> IAddress:
     return UNIXAddress(sockname or None)
 
 
-class ResponseHalf(asyncio.Protocol):
-    """Frames responses and writes them, one after the other."""
+class ResponseHalf:
+    """Frames responses and writes them, one after the other.
+
+    It is a protocol in asyncio's shape, but not of its class: what is compiled (`http1_response.pxd`)
+    inherits from nothing that is not.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -70,7 +79,7 @@ class ResponseHalf(asyncio.Protocol):
         self.transport: Any = None
         self._client: IAddress | None = None
         self._host: IAddress | None = None
-        self._request: Request | None = None
+        self._request: Lifecycle | None = None
         self._body: ReceivedBody | None = None
         self._closing = False
         # Of the response at hand:
@@ -83,17 +92,17 @@ class ResponseHalf(asyncio.Protocol):
         self._write_paused = False
         self._unsent = 0
 
-    def _request_done(self, request: Request) -> None:
+    def _request_done(self, request: Lifecycle) -> None:
         """The response has been written whole."""
         raise NotImplementedError
 
     # The response: the last IResponseSink.
 
     def begin(self) -> None:
-        request: Request = self._request  # type: ignore[assignment]
+        request: Lifecycle = self._request  # type: ignore[assignment]
         request.response_begun = True
         code = request.code
-        fields = request.responseHeaders.fields
+        fields = request.answered()
         if b"connection" in fields and b"close" in fields.pop(b"connection")[1].lower():
             self._keep_alive = False
         if self._body is not None and not self._body.complete and not self._body.started:
@@ -119,9 +128,13 @@ class ResponseHalf(asyncio.Protocol):
             extra += b"Connection: close\r\n"
         elif request.clientproto == b"HTTP/1.0":
             extra += b"Connection: keep-alive\r\n"
-        lines = [field[0] for field in fields.values()]
-        lines.append(extra)
-        self._head = b"HTTP/1.1 %d %b\r\n%b\r\n" % (code, request.code_message, b"\r\n".join(lines))
+        reason, line = _STATUS_LINES.get(code, _NO_STATUS)
+        if reason != request.code_message:
+            line = b"HTTP/1.1 %d %b" % (code, request.code_message)
+        lines = [line]
+        lines += [field[0] for field in fields.values()]
+        lines.append(extra + b"\r\n")
+        self._head = b"\r\n".join(lines)
 
     def write(self, data: bytes) -> None:
         if self._no_body:
@@ -168,7 +181,7 @@ class ResponseHalf(asyncio.Protocol):
         return True
 
     def finish(self) -> None:
-        request: Request = self._request  # type: ignore[assignment]
+        request: Lifecycle = self._request  # type: ignore[assignment]
         if self._left:
             _log.error("{request}: less body than Content-Length", request=request)
             self.abort()
@@ -176,7 +189,7 @@ class ResponseHalf(asyncio.Protocol):
         rest = self._head
         self._head = b""
         if self._chunked:
-            rest += encode_last_chunk(request.__dict__.get("response_trailers", []))
+            rest += encode_last_chunk(request.response_trailers)
         if rest:
             self.transport.write(rest)
         self._request_done(request)

@@ -13,28 +13,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from kproxy.http.chunked import _DROPPED, MAX_TRAILERS
+from kproxy.http.chunked import DROPPED, MAX_TRAILERS
 from kproxy.http.headers import (
     FIELD_VALUE,
     TOKEN,
     BadField,
     Field,
     FieldCache,
-    FieldMap,
     Pairs,
 )
 from kproxy.http.heads import (
-    _METHODS,
-    _NOT_IN_TARGET,
     CHUNKED,
     HOP_BY_HOP,
     MAX_FIELDS,
     MAX_HEAD,
     MAX_REQUEST_LINE,
+    METHODS,
+    NOT_IN_TARGET,
     BadHead,
     RequestHead,
-    _expectation,
-    _framing,
+    expectation,
+    framing,
     valid_host,
 )
 
@@ -107,7 +106,7 @@ class StreamHeadReader:
         method = pseudo.get(b":method")
         if method is None:
             raise BadHead("no :method")
-        if method not in _METHODS and (not method or method.translate(None, TOKEN)):
+        if method not in METHODS and (not method or method.translate(None, TOKEN)):
             raise BadHead("the method is not a token")
         tunnel = b":protocol" in pseudo
         if tunnel and method != b"CONNECT":
@@ -167,7 +166,7 @@ class StreamHeadReader:
             raise BadHead("no :path or no :scheme")
         if path[:1] != b"/" and (path != b"*" or method != b"OPTIONS"):
             raise BadHead("the :path is not a path")
-        if path.translate(None, _NOT_IN_TARGET) is not path:
+        if path.translate(None, NOT_IN_TARGET) is not path:
             raise BadHead("the :path holds a character that it may not")
         if len(path) > MAX_REQUEST_LINE:
             raise BadHead("the :path is too long", 414)
@@ -202,14 +201,14 @@ class StreamHeadReader:
     ) -> RequestHead:
         length: int | None = None
         if b"content-length" in fields:
-            length = _framing(fields, b"HTTP/1.1")
+            length = framing(fields, b"HTTP/1.1")
         if ended:
             if length:
                 raise BadHead("a body that is shorter than its Content-Length")
             length = 0
         elif length is None:
             length = CHUNKED
-        expects_continue = b"expect" in fields and _expectation(fields, 1)
+        expects_continue = b"expect" in fields and expectation(fields, 1)
         if not HOP_BY_HOP.isdisjoint(fields):
             for name in HOP_BY_HOP:
                 fields.pop(name, None)
@@ -217,7 +216,7 @@ class StreamHeadReader:
             method,
             path,
             b"HTTP/2.0",
-            FieldMap.of(fields),
+            fields,
             fields[b"host"][1],
             length,
             True,
@@ -236,7 +235,7 @@ class StreamHeadReader:
         trailers = [
             (key, value)
             for key, field in fields.items()
-            if key not in _DROPPED
+            if key not in DROPPED
             for value in field[1:]
         ]
         if sum(len(name) + len(value) for name, value in trailers) > MAX_TRAILERS:

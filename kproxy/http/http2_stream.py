@@ -21,7 +21,7 @@ from twisted.logger import Logger
 
 from kproxy.errors import answer_error
 from kproxy.http.bodies import BodyLost, ReceivedBody
-from kproxy.http.headers import FieldMap, Pairs
+from kproxy.http.headers import Pairs
 from kproxy.http.heads import RequestHead
 from kproxy.http.http2_heads import CONNECTION_SPECIFIC, StreamHead
 from kproxy.http.http2_tunnel import StreamTransport, accept_key, new_key
@@ -174,7 +174,7 @@ class HTTP2Stream:
         """
         if not ended:
             self.body = StreamBody(self, None, False)
-        head = RequestHead(b"", b"", b"HTTP/2.0", FieldMap(), b"", 0, True, False, b"")
+        head = RequestHead(b"", b"", b"HTTP/2.0", {}, b"", 0, True, False, b"")
         self.request = request = Request(self, self.site, head)
         request.notes["refusal"] = error
         request.render(self.site.refusals)
@@ -290,7 +290,7 @@ class HTTP2Stream:
 
     def _trailers(self) -> Pairs:
         """What follows the body, once that is known."""
-        trailers = self.request.__dict__.get("response_trailers")
+        trailers = self.request.response_trailers if self.request is not None else ()
         if not trailers or self._no_body:
             return []
         fields = [(name.lower(), value.strip(b" \t")) for name, value in trailers]

@@ -1,18 +1,18 @@
 """The engine's request: Twisted's `Request` to all who look at it, but made lazily.
 
 `twisted.web.server.Request` keeps nearly everything that resources use (cookies, sessions, redirects,
-conditional headers, links); it is inherited. What costs time for every request is replaced: it is
-made from a parsed head, its bodies stream, and what few requests need is made when asked for.
+conditional headers, links); it is inherited. What costs time for every request is replaced by
+`kproxy.http.lifecycle`: it is made from a parsed head, and its bodies stream. What few requests need is
+made when asked for, here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from twisted.internet._producer_helpers import _PullToPush
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.logger import Logger
@@ -22,14 +22,10 @@ from twisted.web.http import datetimeToString, parse_qs
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from kproxy.errors import REASONS, answer_error
-from kproxy.http.bodies import NO_BODY
+from kproxy.errors import answer_error
 from kproxy.http.headers import FieldMap, Pairs
-from kproxy.http.heads import RequestHead
-from kproxy.interfaces import IBody, IStreamingRequest
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress
+from kproxy.http.lifecycle import Lifecycle
+from kproxy.interfaces import IStreamingRequest
 
 T = TypeVar("T")
 _log = Logger()
@@ -50,81 +46,17 @@ class lazy(Generic[T]):  # noqa: N801 - it is written like a decorator
         return value
 
 
-class Stream(Protocol):
-    """What a request asks of the connection, or the HTTP/2 stream, that it came on.
-
-    It is the last `IResponseSink`; the status and headers are those of the request.
-    """
-
-    secure: bool
-    transport: Any
-
-    @property
-    def client(self) -> IAddress: ...
-    @property
-    def host(self) -> IAddress: ...
-
-    def begin(self) -> None: ...
-    def write(self, data: bytes) -> None: ...
-    def flush(self) -> None: ...
-    def finish(self) -> None: ...
-    def stop(self) -> None: ...
-    def register_producer(self, producer: Any) -> None: ...
-    def unregister_producer(self) -> None: ...
-    def inform(self, code: int, headers: Pairs) -> None: ...
-    def switch_protocols(self, transport: Any, early: bytes) -> bool: ...
-    def abort(self) -> None: ...
-
-
 @implementer(IStreamingRequest)
-class Request(server.Request):
-    """A request as it walks the tree of resources.
-
-    @ivar query: what follows the ``?`` of the target, byte for byte; empty if there is none.
-    """
+class Request(Lifecycle, server.Request):  # type: ignore[misc]
+    """A request as it walks the tree of resources."""
 
     streams = True
-    channel: Any
-    requestHeaders: FieldMap
-    code = 200
-    code_message: Any = b"OK"
-    finished = 0
-    startedWriting = 0
-    sentLength = 0
     form_pending = True
-    body: IBody = NO_BODY
-    response_begun = False
-    _disconnected = False
-    _replaced = False
     _parsePOSTFormSubmission = False
-
-    def __init__(self, stream: Stream, site: Any, head: RequestHead) -> None:
-        self.channel = stream
-        self.site = site
-        (
-            self.method,
-            self.uri,
-            self.clientproto,
-            self.requestHeaders,
-            _,
-            _,
-            _,
-            _,
-            self.upgrade,
-        ) = head
-        self.path, _, self.query = self.uri.partition(b"?")
-        self.client = stream.client
-        self.host = stream.host
-        self.notes: dict[str, object] = {}
-        self._callbacks: list[Any] = []
-        self._sink = stream
 
     # What is made only when asked for.
 
-    responseHeaders = lazy(lambda self: FieldMap())
-    response_trailers: lazy[Pairs] = lazy(lambda self: [])
     content = lazy(lambda self: BytesIO())
-    cookies: lazy[list[bytes]] = lazy(lambda self: [])
     notifications: lazy[list[Deferred[None]]] = lazy(lambda self: [])
     prepath: lazy[list[bytes]] = lazy(lambda self: [])
     sitepath: lazy[list[bytes]] = lazy(lambda self: [])
@@ -148,64 +80,7 @@ class Request(server.Request):
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    def getHeader(self, key: bytes | str) -> Any:
-        field = self.requestHeaders.fields.get(key)  # type: ignore[arg-type]  # str: not there
-        if field is not None:
-            return field[-1]
-        values = self.requestHeaders.getRawHeaders(key)
-        return values[-1] if values else None
-
-    def isSecure(self) -> bool:
-        return bool(self.channel.secure)
-
     # The response.
-
-    def write(self, data: bytes) -> None:
-        if self.finished:
-            if self._replaced:
-                return
-            raise RuntimeError("Request.write called on a request after Request.finish was called.")
-        if self._disconnected or self._inFakeHead:
-            return
-        if not self.startedWriting:
-            self.startedWriting = 1
-            self._complete_headers()
-            self._sink.begin()
-        if data:
-            self._sink.write(data)
-        else:
-            self.channel.flush()
-
-    def _complete_headers(self) -> None:
-        if self.code_message is None:
-            self.code_message = REASONS.get(self.code, b"Unknown")
-        if self.defaultContentType is not None and self.code not in (204, 304):
-            fields = self.responseHeaders.fields
-            if b"content-type" not in fields and fields.get(b"content-length", b"  ")[1] != b"0":
-                self.responseHeaders.setRawHeaders(b"content-type", [self.defaultContentType])
-        for cookie in self.__dict__.get("cookies", ()):
-            self.responseHeaders.addRawHeader(b"set-cookie", cookie)
-
-    def finish(self) -> None:
-        if self._disconnected:
-            raise RuntimeError(
-                "Request.finish called on a request after its connection was lost; "
-                "use Request.notifyFinish to keep track of this."
-            )
-        if self.finished:
-            if self._replaced:
-                return
-            raise RuntimeError("Request.finish called twice.")
-        if not self.startedWriting and not self._inFakeHead:
-            self.startedWriting = 1
-            self._complete_headers()
-            self._sink.begin()
-        self.finished = 1
-        self._sink.finish()
-
-    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
-        self.code = code
-        self.code_message = REASONS.get(code, b"Unknown") if message is None else message
 
     def setLastModified(self, when: float) -> Any:
         result = super().setLastModified(when)  # type: ignore[no-untyped-call]
@@ -217,51 +92,16 @@ class Request(server.Request):
             self.responseHeaders.setRawHeaders(b"etag", [etag])
         return super().setETag(etag)  # type: ignore[no-untyped-call]
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        if not streaming:
-            producer = _PullToPush(producer, self)
-            producer.startStreaming()
-            self._pull = producer
-        self.producer = producer
-        self._sink.register_producer(producer)
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-        pull = self.__dict__.pop("_pull", None)
-        if pull is not None:
-            pull.stopStreaming()
-        self._sink.unregister_producer()
-
     def loseConnection(self) -> None:
         self.abort()
 
     # IStreamingRequest
-
-    def on_finish(self, callback: Any) -> None:
-        self._callbacks.append(callback)
 
     def notifyFinish(self) -> Deferred[None]:
         if "notifications" not in self.__dict__:
             self.on_finish(_fire_notifications)
         self.notifications.append(Deferred())
         return self.notifications[-1]
-
-    def add_filter(self, make: Callable[[Any, Any], Any]) -> None:
-        self._sink = make(self, self._sink)
-
-    def begun(self) -> bool:
-        return self.response_begun
-
-    def restart_response(self) -> None:
-        if self.startedWriting:
-            self.startedWriting = 0
-            self.finished = 0
-            self._replaced = True
-            self._sink.stop()
-            self._sink = self.channel
-        self.__dict__.pop("responseHeaders", None)
-        self.__dict__.pop("response_trailers", None)
-        self.__dict__.pop("cookies", None)
 
     def inform(self, code: int, headers: Pairs) -> None:
         if not self._disconnected and not self.response_begun and self.clientproto != b"HTTP/1.0":
@@ -274,12 +114,6 @@ class Request(server.Request):
             self.responseHeaders.add_pair(name, value)
         switched: bool = self.channel.switch_protocols(transport, early)
         return switched
-
-    def abort(self) -> None:
-        if not self._disconnected:
-            self.channel.abort()
-
-    # What the connection tells.
 
     def render(self, resource: Any) -> None:
         """Let a resource answer. An error of it is told in the log, and as little as possible of it
@@ -301,19 +135,6 @@ class Request(server.Request):
             _log.failure("{request} failed", request=self)
             if not self.finished and not self._disconnected:
                 answer_error(self, 500)
-
-    def ended(self, failure: Failure | None) -> None:
-        """The response has been written, or (with a failure) will never be."""
-        if failure is not None:
-            self._disconnected = True
-            if self.producer is not None:
-                self.producer.stopProducing()
-            self._sink.stop()
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback(self, failure)
-        # Filters and callbacks know the request, and it them; what is not a cycle needs no collector.
-        self._sink = self.channel
 
 
 def _fire_notifications(request: Request, failure: Failure | None) -> None:

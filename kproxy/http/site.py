@@ -68,18 +68,14 @@ class Site(server.Site):
         self.draining = False
         self.connections: set[ClientConnection] = set()
         self.connections_changed: Callable[[], object] = _nothing
-        self.waiting: Deadlines[Any] = Deadlines(
-            clock, limits.headers, methodcaller("head_overdue")
-        )
-        self.stalled_reads: Deadlines[Any] = Deadlines(
+        self.waiting: Deadlines = Deadlines(clock, limits.headers, methodcaller("head_overdue"))
+        self.stalled_reads: Deadlines = Deadlines(
             clock, limits.stalled, methodcaller("body_overdue")
         )
-        self.stalled_writes: Deadlines[Any] = Deadlines(
+        self.stalled_writes: Deadlines = Deadlines(
             clock, limits.stalled, methodcaller("write_overdue")
         )
-        self.lingering: Deadlines[Any] = Deadlines(
-            clock, limits.linger, methodcaller("linger_overdue")
-        )
+        self.lingering: Deadlines = Deadlines(clock, limits.linger, methodcaller("linger_overdue"))
         self._empty: list[Deferred[None]] = []
 
     def factory(self, secure: bool) -> Callable[[], HTTP1Connection]:

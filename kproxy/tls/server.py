@@ -60,8 +60,8 @@ class TLSServer:
     ) -> None:
         """@param wanted: asks for a certificate; see `kproxy.dataplane.DataPlane`."""
         self.clock = clock
-        self.handshakes: Deadlines[Greeting] = Deadlines(clock, HANDSHAKE_LIMIT, _overdue)
-        self.goodbyes: Deadlines[Greeting] = Deadlines(clock, GOODBYE_LIMIT, _overdue)
+        self.handshakes: Deadlines = Deadlines(clock, HANDSHAKE_LIMIT, _overdue)
+        self.goodbyes: Deadlines = Deadlines(clock, GOODBYE_LIMIT, _overdue)
         self._site = site
         self._wanted = wanted
         self._listed: tuple[tuple[TLSName, ...], tuple[TLSChallenge, ...]] = ((), ())

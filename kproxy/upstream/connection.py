@@ -11,7 +11,6 @@ The rules that keep it right:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,8 +51,8 @@ class TargetFailed(Exception):
         self.unused = unused
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """The client side of one HTTP/1.1 connection."""
+class UpstreamConnection:
+    """The client side of one HTTP/1.1 connection: a protocol in asyncio's shape."""
 
     __slots__ = (
         "__weakref__",
@@ -118,19 +117,19 @@ class UpstreamConnection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
         while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 0 or end > MAX_HEAD:
+            text, end, rest = data.partition(b"\r\n\r\n")
+            if not end or len(text) > MAX_HEAD:
                 if len(data) > MAX_HEAD or data.count(b"\n") != data.count(b"\r\n"):
                     self.fail("it did not answer in HTTP/1")
                 else:
                     self._buffer = data
                 return
             try:
-                head = self._heads.response(data[:end], self._method)
+                head = self._heads.response(text, self._method)
             except BadHead as error:
                 self.fail(str(error))
                 return
-            data = data[end + 4 :]
+            data = rest
             if head.code >= 200 or head.code == 101:
                 break
             self._used = False  # not one to be closed before a byte of an answer has come

@@ -32,6 +32,19 @@ class TargetPool:
     @ivar active: exchanges that were given to this target and have not ended.
     """
 
+    __slots__ = (
+        "_heads",
+        "_idle",
+        "_idle_limit",
+        "_network",
+        "active",
+        "address",
+        "address_bytes",
+        "closed",
+        "stalled",
+        "target",
+    )
+
     def __init__(
         self, target: Target, network: Network, clock: IReactorTime, heads: HeadParser
     ) -> None:
@@ -44,9 +57,7 @@ class TargetPool:
         self._network = network
         self._heads = heads
         self._idle: dict[UpstreamConnection, None] = {}
-        self._idle_limit: Deadlines[UpstreamConnection] = Deadlines(
-            clock, IDLE, lambda connection: connection.transport.close()
-        )
+        self._idle_limit = Deadlines(clock, IDLE, lambda connection: connection.transport.close())
 
     def acquire(self) -> UpstreamConnection | None:
         """A connection that was used before, the last one first; None if there is none."""

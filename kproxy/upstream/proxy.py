@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from kproxy.config.model import Target
 from kproxy.errors import answer_error
@@ -18,6 +18,7 @@ from kproxy.http.chunked import encode_chunk, encode_last_chunk
 from kproxy.http.deadlines import Deadlines
 from kproxy.http.headers import Pairs
 from kproxy.http.heads import ResponseHead
+from kproxy.http.lifecycle import answer_with, request_fields
 from kproxy.interfaces import IBodyReceiver
 from kproxy.streaming import streaming
 from kproxy.upstream.balancer import Balancer
@@ -50,14 +51,13 @@ class ReverseProxy(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self.balancer = balancer
         self.refused = refused
-        self.answers: Deadlines[Exchange] = Deadlines(clock, response_timeout, Exchange.timed_out)
+        self.answers = Deadlines(clock, response_timeout, Exchange.timed_out)
 
     def render(self, request: Any) -> int:
         Exchange(self, streaming(request)).start()
         return NOT_DONE_YET
 
 
-@implementer(IBodyReceiver, IPushProducer)
 class Exchange:
     """One request on its way to a target, and the response on its way back.
 
@@ -66,6 +66,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_answers",
         "_body_started",
         "_chunked",
         "_connection",
@@ -83,6 +84,7 @@ class Exchange:
 
     def __init__(self, leaf: ReverseProxy, request: Any) -> None:
         self._leaf = leaf
+        self._answers = leaf.answers
         self._request = request
         self.pool: TargetPool | None = None
         self._connection: UpstreamConnection | None = None
@@ -148,7 +150,7 @@ class Exchange:
         body = request.body
         if body.length == 0:
             self.sent = True
-            self._leaf.answers.add(self)
+            self._answers.add(self)
         else:
             self.sent = False
             self._chunked = body.length is None
@@ -173,7 +175,7 @@ class Exchange:
             self._connection.transport.write(encode_last_chunk(trailers))
         self.sent = True
         if not self._producing:
-            self._leaf.answers.add(self)
+            self._answers.add(self)
 
     def body_lost(self, reason: Exception) -> None:
         self._drop()
@@ -196,11 +198,11 @@ class Exchange:
             )
 
     def _take_head(self, head: ResponseHead) -> None:
-        self._leaf.answers.remove(self)
+        self._answers.remove(self)
         request = self._request
         request.code = head.code
         request.code_message = head.reason
-        request.responseHeaders = head.headers
+        answer_with(request, head.fields)
         request.defaultContentType = None
 
     def whole_response(self, head: ResponseHead, body: bytes) -> None:
@@ -229,7 +231,7 @@ class Exchange:
         request.finish()
 
     def upgraded(self, transport: Any, head: ResponseHead, early: bytes) -> None:
-        self._leaf.answers.remove(self)
+        self._answers.remove(self)
         self._connection = None
         request = self._request
         if not request.upgrade:
@@ -265,7 +267,7 @@ class Exchange:
     def failed(self, error: TargetFailed) -> None:
         """The target did not answer, or not to the end."""
         self._connection = None
-        self._leaf.answers.remove(self)
+        self._answers.remove(self)
         if error.unused and self._may_repeat():
             self._repeated = True
             pool = self.pool
@@ -322,7 +324,7 @@ class Exchange:
 
     def _drop(self) -> None:
         """Want nothing more of the target."""
-        self._leaf.answers.remove(self)
+        self._answers.remove(self)
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.drop()
@@ -347,18 +349,13 @@ class Exchange:
             callback(self)
 
 
-def _fields_of(headers: Any) -> dict[bytes, tuple[bytes, ...]]:
-    """Twisted's own headers (of a request from its own Site) as fields."""
-    fields = {}
-    for name, values in headers.getAllRawHeaders():
-        fields[name.lower()] = (b"\r\n".join([name + b": " + v for v in values]), *values)
-    return fields
+# Not a decorator, since the compiled build makes a type of it that takes none.
+classImplements(Exchange, IBodyReceiver, IPushProducer)
 
 
 def head_for(request: Any, address: bytes) -> bytes:
     """A request as the target at an address gets it, framed afresh from what was parsed."""
-    headers = request.requestHeaders
-    fields: dict[bytes, Any] = getattr(headers, "fields", None) or _fields_of(headers)
+    fields = request_fields(request)
     length = request.body.length
     named = address
     extra = b""
@@ -369,18 +366,20 @@ def head_for(request: Any, address: bytes) -> bytes:
     if length != 0:
         skip += (b"content-length",)
         if length is None:
-            extra = b"\r\nTransfer-Encoding: chunked"
+            extra = b"Transfer-Encoding: chunked\r\n"
         else:
-            extra = b"\r\nContent-Length: %d" % length
+            extra = b"Content-Length: %d\r\n" % length
     elif b"content-length" in fields and fields[b"content-length"][1] != b"0":
         skip += (b"content-length",)
     if request.upgrade:
-        extra += b"\r\nConnection: Upgrade\r\nUpgrade: " + request.upgrade
+        extra += b"Connection: Upgrade\r\nUpgrade: " + request.upgrade + b"\r\n"
     if b"host" not in fields:
-        extra += b"\r\nHost: " + address
+        extra += b"Host: " + address + b"\r\n"
+    lines = [request.method + b" " + request.uri + b" HTTP/1.1"]
     if skip:
-        lines = [field[0] for key, field in fields.items() if key not in skip]
+        lines += [field[0] for key, field in fields.items() if key not in skip]
     else:
-        lines = [field[0] for field in fields.values()]
-    lines.append(b"X-Kamal-Target: %b%b\r\n\r\n" % (named, extra))
-    return b"%b %b HTTP/1.1\r\n%b" % (request.method, request.uri, b"\r\n".join(lines))
+        lines += [field[0] for field in fields.values()]
+    lines.append(b"X-Kamal-Target: " + named)
+    lines.append(extra + b"\r\n")
+    return b"\r\n".join(lines)

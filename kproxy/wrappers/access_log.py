@@ -13,24 +13,42 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from kproxy.errors import CLIENT_CLOSED_REQUEST
+from kproxy.http.lifecycle import request_fields, response_fields
 from kproxy.streaming import streaming
 from kproxy.wrappers.base import Wrapper
 
-Fields = Mapping[bytes, "tuple[bytes, ...]"]
 _EMPTY = (b"", b"")
 _NOTHING = '""'
 
 
-class _Quoted(dict[bytes, str]):
-    """Bytes as JSON strings; remembers those that repeat. What it holds is bounded."""
+class _Quoted:
+    """Values as JSON strings; remembers those that repeat. What it holds is bounded."""
 
-    def __missing__(self, value: bytes) -> str:
-        text = _quote(str(value, "utf-8", "backslashreplace"))
-        if len(value) <= 256:
-            if len(self) >= 2048:
-                self.clear()
-            self[value] = text
-        return text
+    LONGEST = 256
+    MOST = 2048
+
+    __slots__ = ("_texts",)
+
+    def __init__(self) -> None:
+        self._texts: dict[object, str] = {}
+
+    def value(self, value: bytes) -> str:
+        """The value of a header."""
+        return self._texts.get(value) or self._add(
+            value, str(value, "utf-8", "backslashreplace"), len(value)
+        )
+
+    def note(self, note: str) -> str:
+        """One of a request's notes."""
+        return self._texts.get(note) or self._add(note, note, len(note))
+
+    def _add(self, key: object, text: str, length: int) -> str:
+        quoted = _quote(text)
+        if length <= self.LONGEST:
+            if len(self._texts) >= self.MOST:
+                self._texts.clear()
+            self._texts[key] = quoted
+        return quoted
 
 
 @dataclass(frozen=True)
@@ -69,99 +87,118 @@ class AccessLog(Wrapper):
 
     def __init__(self, wrapped: IResource, options: Options = Options()) -> None:
         super().__init__(wrapped)
-        self._write = options.write
-        self._now = options.now
-        self._elapsed = options.elapsed
-        self._quoted = _Quoted()
-        self._default = _HeaderKeys(LoggedHeaders())
-        self._services: dict[object, _HeaderKeys] = {}
-        self._second = -1
-        self._second_text = ""
+        self._lines = _Lines(options)
 
     def show_headers(self, services: Mapping[str, LoggedHeaders]) -> None:
         """Set which headers the lines of each service show."""
-        self._services = {name: _HeaderKeys(headers) for name, headers in services.items()}
+        self._lines.services = {name: _HeaderKeys(headers) for name, headers in services.items()}
 
     def render(self, request: Any) -> Any:
-        streaming(request)
-        headers = request.requestHeaders
-        fields = getattr(headers, "fields", None)
-        if fields is None:
-            came = _fields(headers)
-        else:
-            came = fields.copy()
-        path, query, length = request.path, request.query, request.body.length
-        secure = request.isSecure()
-        began = self._elapsed()
-
-        def ended(request: Any, failure: Failure | None) -> None:
-            duration = self._elapsed() - began
-            self._line(request, came, path, query, length, secure, duration, failure is not None)
-
-        request.on_finish(ended)
+        streaming(request).on_finish(_Seen(self._lines, request).ended)
         return self.wrapped.render(request)
 
-    def _line(
-        self,
-        request: Any,
-        came: Fields,
-        path: bytes,
-        query: bytes,
-        length: int | None,
-        secure: bool,
-        duration: int,
-        left: bool,
-    ) -> None:
-        quoted = self._quoted
-        get = came.get
+
+class _Lines:
+    """What all lines share.
+
+    @ivar services: which headers the lines of each service show.
+    """
+
+    __slots__ = (
+        "_now",
+        "_second",
+        "_second_text",
+        "default",
+        "elapsed",
+        "quoted",
+        "services",
+        "write",
+    )
+
+    def __init__(self, options: Options) -> None:
+        self.write = options.write
+        self.elapsed = options.elapsed
+        self.quoted = _Quoted()
+        self.services: dict[object, _HeaderKeys] = {}
+        self.default = _HeaderKeys(LoggedHeaders())
+        self._now = options.now
+        self._second = -1.0
+        self._second_text = ""
+
+    def time(self) -> str:
+        """The time of day to the microsecond (RFC 3339), without its zone."""
+        now = self._now()
+        if not self._second <= now < self._second + 1:
+            second = int(now)
+            self._second = float(second)
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        micros = int((now - self._second) * 1000000)
+        return f"{self._second_text}.{micros:06}"
+
+
+class _Seen:
+    """A request as it came, for the line that is written at its end."""
+
+    __slots__ = ("_began", "_fields", "_length", "_lines", "_path", "_query", "_secure")
+
+    def __init__(self, lines: _Lines, request: Any) -> None:
+        self._lines = lines
+        self._fields = request_fields(request).copy()
+        self._path: bytes = request.path
+        self._query: bytes = request.query
+        length = request.body.length
+        self._length = -1 if length is None else length
+        self._secure: bool = request.isSecure()
+        self._began = lines.elapsed()
+
+    def ended(self, request: Any, failure: Failure | None) -> None:
+        lines = self._lines
+        duration = lines.elapsed() - self._began
+        quoted = lines.quoted
+        came = self._fields
+        answered = response_fields(request)
         notes = request.notes
-        service = notes.get("service", "")
+        service: str = notes.get("service", "")
         client = request.getClientAddress()
         client_host = getattr(client, "host", "")
-        status = request.code if not left or request.begun() else CLIENT_CLOSED_REQUEST
-        forwarded = get(b"x-forwarded-for")
-        remote = quoted[forwarded[1]] if forwarded is not None else f'"{client_host}"'
-        answer = request.responseHeaders
-        answered = getattr(answer, "fields", None)
-        if answered is None:
-            answered = _fields(answer)
-        now = self._now()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        line = (
-            f'{{"time":"{self._second_text}.{int((now - second) * 1000000):06}Z"'
-            f',"level":"INFO","msg":"Request"'
-            f',"host":{quoted[get(b"host", _EMPTY)[1]]}'
-            f',"port":{getattr(request.getHost(), "port", 0)}'
-            f',"path":{_quote(str(path, "utf-8", "backslashreplace"))}'
-            f',"request_id":{_quote(str(get(b"x-request-id", _EMPTY)[1], "latin-1"))}'
-            f',"status":{status},"service":{_quote(service)},"target":{_quote(notes.get("target", ""))}'
-            f',"duration":{duration},"method":{quoted[request.method]}'
-            f',"req_content_length":{-1 if length is None else length}'
-            f',"req_content_type":{quoted[get(b"content-type", _EMPTY)[1]]}'
-            f',"resp_content_length":{request.sentLength}'
-            f',"resp_content_type":{quoted[answered.get(b"content-type", _EMPTY)[1]]}'
-            f',"client_addr":"{client_host}","client_port":{getattr(client, "port", 0)}'
-            f',"remote_addr":{remote}'
-            f',"user_agent":{quoted[get(b"user-agent", _EMPTY)[1]]}'
-            f',"proto":{quoted[request.clientproto]}'
-            f',"scheme":"{"https" if secure else "http"}"'
-            f',"query":{_quote(str(query, "utf-8", "backslashreplace")) if query else _NOTHING}'
-        )
-        keys = self._services.get(service, self._default)
+        client_port = getattr(client, "port", 0)
+        port = getattr(request.getHost(), "port", 0)
+        left = failure is not None and not request.begun()
+        status = CLIENT_CLOSED_REQUEST if left else request.code
+        size = request.sentLength
+        forwarded = came.get(b"x-forwarded-for")
+        remote = f'"{client_host}"' if forwarded is None else quoted.value(forwarded[1])
+        request_id = came.get(b"x-request-id", _EMPTY)[1]
+        query = self._query
+        shown = ""
+        keys = lines.services.get(service, lines.default)
         for name, member in keys.request:
-            field = get(name)
+            field = came.get(name)
             if field is not None:
-                line += member + quoted[field[1]]
+                shown += member + quoted.value(field[1])
         for name, member in keys.response:
             field = answered.get(name)
             if field is not None:
-                line += member + quoted[field[1]]
-        self._write(line + "}\n")
-
-
-def _fields(headers: Any) -> dict[bytes, tuple[bytes, ...]]:
-    """Twisted's own headers in the form of `FieldMap.fields`."""
-    return {name.lower(): (b"", *values) for name, values in headers.getAllRawHeaders()}
+                shown += member + quoted.value(field[1])
+        lines.write(
+            f'{{"time":"{lines.time()}Z"'
+            f',"level":"INFO","msg":"Request"'
+            f',"host":{quoted.value(came.get(b"host", _EMPTY)[1])}'
+            f',"port":{port}'
+            f',"path":{_quote(self._path.decode("utf-8", "backslashreplace"))}'
+            f',"request_id":{_quote(request_id.decode("latin-1"))}'
+            f',"status":{status}'
+            f',"service":{quoted.note(service)},"target":{quoted.note(notes.get("target", ""))}'
+            f',"duration":{duration},"method":{quoted.value(request.method)}'
+            f',"req_content_length":{self._length}'
+            f',"req_content_type":{quoted.value(came.get(b"content-type", _EMPTY)[1])}'
+            f',"resp_content_length":{size}'
+            f',"resp_content_type":{quoted.value(answered.get(b"content-type", _EMPTY)[1])}'
+            f',"client_addr":"{client_host}","client_port":{client_port}'
+            f',"remote_addr":{remote}'
+            f',"user_agent":{quoted.value(came.get(b"user-agent", _EMPTY)[1])}'
+            f',"proto":{quoted.value(request.clientproto)}'
+            f',"scheme":"{"https" if self._secure else "http"}"'
+            f',"query":{_quote(query.decode("utf-8", "backslashreplace")) if query else _NOTHING}'
+            f"{shown}}}\n"
+        )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, product
 from typing import Any
 
 from twisted.web.resource import IResource
 
+from kproxy.http.lifecycle import request_fields
 from kproxy.wrappers.base import Wrapper
 
 _FOR, _PROTO, _HOST = b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"
 _SET_HERE = (_FOR, _PROTO, _HOST, b"x-request-id", b"x-request-start", b"x-kamal-target")
+_HTTP = (b"X-Forwarded-Proto: http", b"http")
+_HTTPS = (b"X-Forwarded-Proto: https", b"https")
 
 
 def _look_alikes(name: bytes) -> Iterator[bytes]:
@@ -46,29 +49,26 @@ class ForwardHeaders(Wrapper):
         self._client_ip_header = header.lower().encode("ascii") if header else None
 
     def render(self, request: Any) -> Any:
-        headers = request.requestHeaders
-        if not _LOOK_ALIKES.isdisjoint(_names(headers)):
+        fields = request_fields(request)
+        if not _LOOK_ALIKES.isdisjoint(fields):
             for name in _LOOK_ALIKES:
-                headers.removeHeader(name)
-        address = getattr(request.getClientAddress(), "host", "").encode("ascii")
+                fields.pop(name, None)
+        trusted = self._forward
         came_for: bytes | None = None
         if self._client_ip_header is not None:
             came_for = request.getHeader(self._client_ip_header)
-        if came_for is None and self._forward and headers.hasHeader(_FOR):
-            came_for = b", ".join(headers.getRawHeaders(_FOR))
-        headers.setRawHeaders(_FOR, [came_for + b", " + address if came_for else address])
-        if not (self._forward and headers.hasHeader(_PROTO)):
-            headers.setRawHeaders(_PROTO, [b"https" if request.isSecure() else b"http"])
-        if not (self._forward and headers.hasHeader(_HOST)):
-            host = request.getHeader(b"host")
-            if host is None:
-                headers.removeHeader(_HOST)
+        if came_for is None and trusted and _FOR in fields:
+            came_for = b", ".join(fields[_FOR][1:])
+        address: bytes = getattr(request.getClientAddress(), "host", "").encode("ascii")
+        if came_for:
+            address = came_for + b", " + address
+        fields[_FOR] = (b"X-Forwarded-For: " + address, address)
+        if not (trusted and _PROTO in fields):
+            fields[_PROTO] = _HTTPS if request.isSecure() else _HTTP
+        if not (trusted and _HOST in fields):
+            host = fields.get(b"host")
+            if host is not None:
+                fields[_HOST] = (b"X-Forwarded-Host: " + host[-1], host[-1])
             else:
-                headers.setRawHeaders(_HOST, [host])
+                fields.pop(_HOST, None)
         return self.wrapped.render(request)
-
-
-def _names(headers: Any) -> Iterable[bytes]:
-    """The names of all headers in lower case."""
-    fields = getattr(headers, "fields", None)
-    return [name.lower() for name, _ in headers.getAllRawHeaders()] if fields is None else fields

@@ -8,8 +8,11 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
 from kproxy.errors import answer_error
+from kproxy.http.lifecycle import request_fields
 from kproxy.routing import AmbiguousPath, Table
 from kproxy.streaming import streaming
+
+_NO_HOST = (b"", b"")
 
 
 class HostRouter(Resource):
@@ -27,7 +30,8 @@ class HostRouter(Resource):
 
     def render(self, request: Any) -> Any:
         try:
-            route = self.table.find(request.getHeader(b"host") or b"", request.path)
+            host = request_fields(request).get(b"host", _NO_HOST)
+            route = self.table.find(host[-1], request.path)
         except AmbiguousPath:
             return self._refuse(request, 400)
         if route is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.web.resource import IResource
 
+from kproxy.http.lifecycle import request_fields
 from kproxy.wrappers.base import Wrapper
 
 _BATCH = 256
@@ -29,11 +30,10 @@ class RequestID(Wrapper):
         self._ids: list[bytes] = []
 
     def render(self, request: Any) -> Any:
-        headers = request.requestHeaders
-        if not headers.hasHeader(b"x-request-id"):
-            headers.setRawHeaders(
-                b"x-request-id", [self._ids.pop() if self._ids else self._refill()]
-            )
+        fields = request_fields(request)
+        if b"x-request-id" not in fields:
+            new = self._ids.pop() if self._ids else self._refill()
+            fields[b"x-request-id"] = (b"X-Request-Id: " + new, new)
         return self.wrapped.render(request)
 
     def _refill(self) -> bytes:

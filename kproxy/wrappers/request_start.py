@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.web.resource import IResource
 
+from kproxy.http.lifecycle import request_fields
 from kproxy.wrappers.base import Wrapper
 
 
@@ -24,9 +25,16 @@ class RequestStart(Wrapper):
     def __init__(self, wrapped: IResource, options: Options = Options()) -> None:
         super().__init__(wrapped)
         self._now = options.now
+        self._millisecond = -1
+        self._field = (b"", b"")
 
     def render(self, request: Any) -> Any:
-        headers = request.requestHeaders
-        if not headers.hasHeader(b"x-request-start"):
-            headers.setRawHeaders(b"x-request-start", [b"t=%d" % (self._now() * 1000)])
+        fields = request_fields(request)
+        if b"x-request-start" not in fields:
+            now = int(self._now() * 1000)
+            if now != self._millisecond:  # under load, many requests come in one
+                text = b"t=%d" % now
+                self._millisecond = now
+                self._field = (b"X-Request-Start: " + text, text)
+            fields[b"x-request-start"] = self._field
         return self.wrapped.render(request)

@@ -9,9 +9,10 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.web.resource import IResource
-from zope.interface import implementer
+from zope.interface import classImplements, implementer
 
 from kproxy.errors import answer_error
+from kproxy.http.lifecycle import response_fields
 from kproxy.interfaces import IBodyReceiver, IResponseSink
 from kproxy.spool import Spool
 from kproxy.stored import StoredBody
@@ -47,7 +48,6 @@ class ResponseBuffer(Wrapper):
         return _Held(self.options, request, sink)
 
 
-@implementer(IResponseSink)
 class _Held:
     """A response that is being collected."""
 
@@ -75,10 +75,8 @@ class _Held:
         self._spool: Spool | None = None
 
     def begin(self) -> None:
-        headers = self._request.responseHeaders
-        if not headers.hasHeader(b"content-type"):
-            return
-        if headers.getRawHeaders(b"content-type")[0][:17].lower() == b"text/event-stream":
+        kind = response_fields(self._request).get(b"content-type")
+        if kind is not None and kind[1][:17].lower() == b"text/event-stream":
             self._direct = True
             if self._producer is not None:
                 self._sink.register_producer(self._producer)
@@ -153,14 +151,15 @@ class _Held:
     def _set_length(self) -> None:
         """The whole is known: tell its length, unless trailers need the chunked coding."""
         request = self._request
-        headers = request.responseHeaders
+        fields = response_fields(request)
         if (
-            not headers.hasHeader(b"content-length")
+            b"content-length" not in fields
             and request.method != b"HEAD"
             and request.code not in (204, 304)
             and not request.response_trailers
         ):
-            headers.setRawHeaders(b"content-length", [b"%d" % self._size])
+            size = b"%d" % self._size
+            fields[b"content-length"] = (b"Content-Length: " + size, size)
 
     def stop(self) -> None:
         if self._sender is not None:
@@ -187,6 +186,10 @@ class _Held:
     def _resume(self) -> None:
         if self._producer is not None:
             self._producer.resumeProducing()
+
+
+# Not a decorator, since the compiled build makes a type of it that takes none.
+classImplements(_Held, IResponseSink)
 
 
 @implementer(IBodyReceiver, IPushProducer)

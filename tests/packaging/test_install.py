@@ -7,12 +7,14 @@ folder, and borrows the rest of the dependencies from the environment that runs 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 import venv
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -30,9 +32,18 @@ PLUGIN = "import twisted.plugins.kproxy_plugin as p; print(p.__file__)"
 SOMEONES_WRAPPER = "import kproxy.plugins.someones as s; print(s.__file__)"
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+NOT_COMPILED = {"KPROXY_COMPILE": "0"}
+"""It would take a minute each time: see `make test-compiled`."""
+
+
+def run(*command: str | Path, cwd: Path, environment: Mapping[str, str] = NOT_COMPILED) -> str:
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, text=True, capture_output=True, check=False
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        text=True,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -85,13 +96,17 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+def build_wheel(source: Path, folder: Path, environment: Mapping[str, str]) -> Path:
     build = ("wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", folder)
-    run(sys.executable, "-m", "pip", "--disable-pip-version-check", *build, source, cwd=folder)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(*pip, *build, source, cwd=folder, environment=environment)
     (built,) = folder.glob("kproxy-*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(source, tmp_path_factory.mktemp("wheel"), NOT_COMPILED)
 
 
 @pytest.fixture(scope="module", params=["wheel", "editable"])
@@ -104,6 +119,19 @@ def installed(
     environment = Environment(tmp_path_factory.mktemp(request.param))
     environment.install(*([wheel] if request.param == "wheel" else ["--editable", source]))
     return environment
+
+
+def test_without_a_c_compiler_kproxy_is_installed_all_the_same(
+    source: Path, wheel: Path, tmp_path: Path
+) -> None:
+    no_compiler = {"KPROXY_COMPILE": "", "CC": "/nonexistent/cc"}
+    copy = shutil.copytree(source, tmp_path / "source")
+    folder = tmp_path / "wheel"
+    folder.mkdir()
+    pure = build_wheel(copy, folder, no_compiler)
+    with zipfile.ZipFile(wheel) as expected, zipfile.ZipFile(pure) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        assert names == {name for name in expected.namelist() if ".dist-info/" not in name}
 
 
 def test_the_wheel_holds_every_module_and_only_one_file_for_twisted(

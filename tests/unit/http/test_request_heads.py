@@ -671,7 +671,7 @@ def test_what_is_remembered_is_bounded_and_holds_no_credentials() -> None:
         parser.request(request(*lines, *secrets, host=b"Host: a%d.example" % i))
         for j in range(200):
             parser.request(request(host=b"Host: b%d.%d.example" % (i, j)))
-    remembered = parser._lines
-    assert 0 < len(remembered) <= remembered.MOST_LINES
-    assert len(parser._hosts) <= remembered.MOST_LINES
+    remembered = parser._lines.entries
+    assert 0 < len(remembered) <= parser._lines.MOST_LINES
+    assert len(parser._hosts) <= parser._lines.MOST_LINES
     assert not [line for line in remembered if line.startswith((b"Cookie", b"Auth", b"Long"))]

@@ -1,0 +1,5 @@
+cdef class FieldCache:
+    cdef readonly dict entries
+    cdef object _marks
+
+    cpdef tuple read(self, bytes line)

@@ -1,0 +1,4 @@
+from kproxy.http.http1 cimport HTTP1Connection
+
+cdef class PlainRefusal(HTTP1Connection):
+    pass

@@ -1,0 +1,3 @@
+from kproxy.http.lifecycle cimport Lifecycle
+
+cpdef streaming(request)

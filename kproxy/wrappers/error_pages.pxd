@@ -1,0 +1,1 @@
+from kproxy.streaming cimport streaming

@@ -1,0 +1,2 @@
+from kproxy.http.lifecycle cimport request_fields
+from kproxy.streaming cimport streaming

@@ -1,0 +1,1 @@
+from kproxy.http.lifecycle cimport request_fields
