@@ -1,5 +1,5 @@
 # demo   two small applications behind kproxy, in a minute
-# test   all tests; ARGS="-k name" is passed on to pytest
+# test   all tests; ARGS="-k name" is passed on to pytest, JOBS=0 runs them one after the other
 # lint   ruff and mypy
 # bench  kproxy beside other proxies
 # test-compiled  the unit tests on what `pip install` makes of kproxy
@@ -12,7 +12,8 @@ export VENV ?= .venv
 ARGS ?=
 
 # Commands that tests run; "command=package" where Debian's package has another name.
-TEST_TOOLS = curl zsh fish pebble pebble-challtestsrv=pebble named=bind9
+TEST_TOOLS = curl openssl zsh fish pebble pebble-challtestsrv=pebble named=bind9 \
+	h2load=nghttp2-client chromium certutil=libnss3-tools
 # What `make bench` measures with, and compares with. It does without those that can't be installed.
 BENCH_TOOLS = wrk nginx=nginx-light haproxy caddy
 
@@ -23,11 +24,12 @@ demo:
 	@$(VENV)/bin/python examples/demo.py $(ARGS)
 
 test: test-ready
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@.ci/pytest $(ARGS)
 
 test-ready:
 	@.ci/venv test
 	@.ci/packages $(TEST_TOOLS) || test -z "$$CI"
+	@.ci/pebble || true
 
 # The working copy is not on the path before the compiled one: hence no `python -m`, no pythonpath.
 test-compiled: test-ready

@@ -21,6 +21,7 @@ from setuptools.command.build_ext import build_ext
 
 REQUEST_PATH = [
     "kproxy/lines.py",
+    "kproxy/metrics/counts.py",
     "kproxy/routing.py",
     "kproxy/streaming.py",
     *(
@@ -43,14 +44,17 @@ REQUEST_PATH = [
         f"kproxy/wrappers/{name}.py"
         for name in (
             "access_log",
+            "acme_challenge",
             "base",
             "error_pages",
             "forward_headers",
             "gate",
             "host_router",
+            "metrics",
             "path_prefix",
             "request_buffer",
             "request_id",
+            "refuse_tls",
             "request_start",
             "response_buffer",
         )

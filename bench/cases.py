@@ -151,6 +151,16 @@ CASES = (
         headline=IDLE_KB,
     ),
     Case(
+        "idle-tls-100k",
+        "1,000 idle TLS connections that have got 100 KB",
+        kind=Kind.IDLE,
+        path="/100k",
+        connections=1000,
+        tls=True,
+        metrics=(IDLE_KB, MEMORY_MB),
+        headline=IDLE_KB,
+    ),
+    Case(
         "idle-3000",
         "3,000 idle keep-alive connections",
         kind=Kind.IDLE,

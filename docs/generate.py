@@ -18,18 +18,15 @@ from typing import Any
 
 from kproxy.cli.main import parser
 from kproxy.cli.wrappers import show
-from kproxy.config.model import Service
 from kproxy.config.schema import Anything, MapOf, Option, Section
 from kproxy.config.sections import EXTRAS, PROXY, TOP, X_KPROXY
-from kproxy.control.flags import FLAGS, ROLLOUT_FLAGS, Flag, unconfigured
-from kproxy.durations import show_duration
+from kproxy.control.flags import FLAGS, ROLLOUT_FLAGS, Flag
+from kproxy.control.options import default_of
 
 PAGES = [Path(__file__).with_name(name) for name in ("reference.md", "commands.md", "openapi.yaml")]
 _TABLE = re.compile(r"(<!-- (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 NOT_YET = {
-    "proxy.run.metrics_port",
-    "x-kproxy.exclude_metrics_paths",
     "x-kproxy.workers",
 }
 """Options that are read and checked, but that no code serves yet."""
@@ -38,6 +35,7 @@ DEFAULTS = {
     "proxy.forward_headers": "`true` without `ssl`, `false` with",
     "proxy.path_prefix": "`/`",
     "proxy.path_prefixes": "`/`",
+    "proxy.run.https_port": "`443`",
 }
 """Defaults that depend on something, or that the schema has no one value for."""
 
@@ -146,35 +144,18 @@ def _schema(flag: Flag) -> str:
         "integer": "type: integer, minimum: 0",
         "duration": "type: number, minimum: 0",
     }
-    meaning = flag.help + (" Not in this version yet." if flag.lacks else "")
-    return f"        {flag.key}:\n          {{{kinds[flag.kind]}, description: {json.dumps(meaning)}}}\n"
+    description = json.dumps(flag.help)
+    return f"        {flag.key}:\n          {{{kinds[flag.kind]}, description: {description}}}\n"
 
 
 def _flags(flags: Sequence[Flag]) -> str:
     """The options of a deployment."""
-    base = unconfigured("x")
     rows = []
     for flag in flags:
-        default = flag_default(flag, base)
-        star = " *" if flag.lacks else ""
-        rows.append((f"`--{flag.name}`{star}", FLAG_VALUES[flag.kind], default, flag.help))
+        default = "required" if flag.name == "target" else f"`{default_of(flag)}`"
+        default = "none" if default == "``" else default
+        rows.append((f"`--{flag.name}`", FLAG_VALUES[flag.kind], default, flag.help))
     return _table(("flag", "value", "default", "meaning"), rows)
-
-
-def flag_default(flag: Flag, base: Service) -> str:
-    """What holds for a service that only the command line knows."""
-    if flag.name == "target":
-        return "required"
-    value: Any = base
-    for part in flag.field.split(".") if flag.field else ():
-        value = getattr(value, part)
-    if value is base:
-        return "`false`" if flag.kind == "boolean" else "none"
-    if flag.kind == "duration":
-        return f"`{show_duration(value)}`"
-    if value is None and flag.kind == "integer":
-        value = 0
-    return f"`{show(value)}`" if show(value) else "none"
 
 
 def _options(section: Section[Any], prefix: str, leave_out: Container[str] = ()) -> str:

@@ -143,7 +143,7 @@ def start_proxy(stack: ExitStack, ports: Ports) -> Proxy:
     }
     process = start(
         stack,
-        [*command, "--bind", "127.0.0.1", "--http-port", str(ports.proxy)],
+        [*command, "--bind=127.0.0.1", f"--http-port={ports.proxy}", "--https-port=0"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

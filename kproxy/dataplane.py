@@ -21,6 +21,8 @@ from kproxy.explaining import Question, Walk, explain
 from kproxy.http.heads import HeadParser
 from kproxy.http.site import Site
 from kproxy.interfaces import IWrapperPlugin
+from kproxy.metrics.catalog import Measured
+from kproxy.metrics.counts import Counts
 from kproxy.network import Network
 from kproxy.routing import Table
 from kproxy.snapshot import ServiceState, Snapshot
@@ -85,13 +87,16 @@ class DataPlane:
         plugins: Mapping[str, IWrapperPlugin],
         write_line: Callable[[str], object],
         now: Callable[[], float] = time.time,
+        counts: Counts | None = None,
     ) -> None:
-        """@param now: seconds since the epoch."""
+        """@param now: seconds since the epoch.
+        @param counts: where to count what metrics show; None: nothing is counted."""
         self._network = network
         self._clock = clock
         self._in_thread = in_thread
         self._plugins = plugins
         self._now = now
+        self._counts = counts
         self.target_refused: Callable[[str, Target], object] = _unheard
         self._heads = HeadParser()
         self._served: dict[str, _Served] = {}
@@ -99,7 +104,7 @@ class DataPlane:
         self._retired: dict[tuple[str, Target], list[TargetPool]] = {}
         self._draining: dict[str, list[TargetPool]] = {}
         self._router = HostRouter(Table())
-        outer = outer_chain(write_line)
+        outer = outer_chain(write_line, counts)
         tree = assemble(outer, self._router, plugins)
         self._access_logs = list(_find(tree, AccessLog))
         self._challenges = list(_find(tree, AcmeChallenge))
@@ -107,6 +112,8 @@ class DataPlane:
         self.site = Site(tree, refusals, clock)
         self.certificate_wanted = _nobody_has_certificates
         self.tls = TLSServer(self.site, clock, lambda name: self.certificate_wanted(name))
+        if counts is not None:
+            self.tls.handshake_ended = counts.handshake
 
     # The interface to the control plane.
 
@@ -221,6 +228,14 @@ class DataPlane:
             reports.setdefault(name, []).extend(drained)
         return reports
 
+    def measure(self) -> Measured:
+        """What has been counted since this process began, and what there is now; empty if nothing is
+        counted."""
+        if self._counts is None:
+            return {}
+        pools = {name: served.pools.values() for name, served in self._served.items()}
+        return self._counts.measured(len(self.site.connections), pools)
+
     def explain(self, question: Question) -> Deferred[dict[str, Any]]:
         """What would become of a request, as far as that can be told without sending it.
 
@@ -254,11 +269,13 @@ class DataPlane:
             return replace(old, service=service)
         balancer = old.balancer if old else Balancer()
         control = old.control if old else GateControl(self._clock)
+        counts = None if self._counts is None else self._counts.service(service.name)
         leaf = ReverseProxy(
             balancer,
             self._clock,
             service.response_timeout,
             lambda target: self.target_refused(service.name, target),
+            None if counts is None else counts.answers.append,
         )
         links = service_chain(service, control, self._in_thread, readers=readers)
         try:
@@ -270,10 +287,13 @@ class DataPlane:
 
     def _settle(self, state: ServiceState, served: _Served) -> None:
         """Bring targets and gate to what the state says."""
-        pools, targets = served.pools, state.targets()
+        pools, targets, counts = served.pools, state.targets(), None
+        if self._counts is not None:
+            counts = self._counts.service(state.service.name)
+            counts.exclude(state.service.exclude_metrics_paths)
         for target in targets:
             if target not in pools:
-                pools[target] = TargetPool(target, self._network, self._clock, self._heads)
+                pools[target] = TargetPool(target, self._network, self._clock, self._heads, counts)
         service, rollout, healthy = state.service, state.rollout, state.healthy
 
         def up(targets: Iterable[Target], healthy: Collection[Target]) -> list[TargetPool]:

@@ -2,8 +2,8 @@
 
 The engine's protocols have asyncio's shape. Where the reactor is an asyncio one, uvloop's or the
 standard library's transports carry them directly (`LoopNetwork`). On any other reactor, and over
-Twisted's in-memory transports, `Carrier` translates (`ReactorNetwork`). TLS is the loop's own where
-there is one (`kproxy.tls.peeking`), else a layer of ours (`kproxy.tls.layer`).
+Twisted's in-memory transports, `Carrier` translates (`ReactorNetwork`). TLS is the same on all of
+them: `kproxy.tls.layer`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from twisted.internet import interfaces
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -25,11 +25,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kproxy.sockets import BACKLOG, RETRY
-from kproxy.tls.layer import TLSLayer
-from kproxy.tls.peeking import PeekingListener
-
-if TYPE_CHECKING:
-    from kproxy.tls.server import TLSServer
 
 ProtocolFactory = Callable[[], Any]
 _log = Logger()
@@ -54,9 +49,6 @@ class Network(Protocol):
     def listen(self, sock: socket.socket, factory: ProtocolFactory) -> Listener:
         """Accept connections of a socket that is bound and listening, which is taken over."""
 
-    def listen_tls(self, sock: socket.socket, server: TLSServer) -> Listener:
-        """The same for connections with TLS, whose protocols the server chooses."""
-
     def connect(
         self, host: str, port: int, factory: ProtocolFactory, failed: Callable[[Exception], object]
     ) -> Callable[[], object]:
@@ -79,11 +71,6 @@ class LoopNetwork:
 
     def listen(self, sock: socket.socket, factory: ProtocolFactory) -> LoopListener:
         listener = LoopListener(self._loop, sock, factory)
-        listener.resume()
-        return listener
-
-    def listen_tls(self, sock: socket.socket, server: TLSServer) -> PeekingListener:
-        listener = PeekingListener(self._loop, sock, server)
         listener.resume()
         return listener
 
@@ -293,9 +280,6 @@ class ReactorNetwork:
         port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, _CarrierFactory(factory))
         sock.close()
         return ReactorListener(port)
-
-    def listen_tls(self, sock: socket.socket, server: TLSServer) -> ReactorListener:
-        return self.listen(sock, lambda: TLSLayer(server))
 
     def connect(
         self, host: str, port: int, factory: ProtocolFactory, failed: Callable[[Exception], object]

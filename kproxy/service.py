@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
@@ -20,75 +20,35 @@ from twisted.python.logfile import LogFile
 
 from kproxy.config import Configuration, ConfigurationError
 from kproxy.config.model import Acme, Run
-from kproxy.control.admin import AdminSite
+from kproxy.control.admin import Admin
+from kproxy.control.adminsite import AdminSite
 from kproxy.control.adminsocket import SocketInUse, listen, make_way
-from kproxy.control.certificates import Automatic, Certificates
+from kproxy.control.automatic import Automatic
+from kproxy.control.certificates import Certificates
 from kproxy.control.controller import Controller
 from kproxy.control.progress import Tell, untold
 from kproxy.control.state import State, StateDirInUse, StateFile
 from kproxy.dataplane import DataPlane
 from kproxy.interfaces import IWrapperPlugin
 from kproxy.lines import LineWriter
+from kproxy.listening import HTTPSPort, bind_all
 from kproxy.logs import EventLog, takes_events
+from kproxy.metrics.catalog import Measured
+from kproxy.metrics.counts import Counts
+from kproxy.metrics.process import measure_process
+from kproxy.metrics.totals import Totals, merged
 from kproxy.network import Listener, network_of
 from kproxy.paths import default_socket, default_state_dir
-from kproxy.sockets import bound_socket
 from kproxy.threads import threads_of
 from kproxy.upstream.probe import Prober
+
+if TYPE_CHECKING:
+    from kproxy.metrics.endpoint import MetricsPort
 
 RESERVED_DESCRIPTORS = 64
 """For logs, temporary files, health checks and whatever libraries open."""
 
 _log = Logger()
-
-
-class CannotListen(Exception):
-    """A port can't be had; the text says which, and why."""
-
-
-def bind_all(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
-    """Sockets that listen on a port.
-
-    @param addresses: none: all there are, of both families where the machine has both.
-    @raise CannotListen: one of them can't be had; none is left open.
-    """
-    sockets: list[socket.socket] = []
-    for address in addresses or ("0.0.0.0", "::"):
-        try:
-            sockets.append(bound_socket(address, port))
-        except OSError as error:
-            if not addresses and address == "::" and sockets:
-                continue  # a machine without IPv6
-            for sock in sockets:
-                sock.close()
-            reason = error.strerror or str(error)
-            raise CannotListen(f"can't listen on {address} port {port}: {reason}") from error
-    return sockets
-
-
-def bind_https(
-    addresses: tuple[str, ...], asked: int | None, configuration: Configuration
-) -> tuple[list[socket.socket], str]:
-    """Sockets that listen for HTTPS.
-
-    A proxy listens whether or not a service has TLS, since one may be deployed at any time. But one
-    that serves plain HTTP only need not fail because somebody else has the port, or it is root's.
-
-    @param asked: the port of the command line; 0: HTTPS is not wanted.
-    @return: the sockets; if there are none although HTTPS is wanted, also why.
-    @raise CannotListen: the port can't be had, and somebody counts on it.
-    """
-    run = configuration.run
-    port = run.https_port if asked is None else asked
-    if port == 0:
-        return [], ""
-    try:
-        return bind_all(addresses, port), ""
-    except CannotListen as error:
-        said = asked is not None or run.https_port != Run().https_port
-        if said or any(service.ssl for service in configuration.services):
-            raise
-        return [], str(error)
 
 
 def access_log_path(configuration: Configuration, twistd: Mapping[str, Any]) -> Path | None:
@@ -136,8 +96,16 @@ class ProxyService(Service):
         access_log = access_log_path(configuration, twistd)
         self._lines = LineWriter(self._reactor, in_thread, access_log)
         self._events = self._event_log(twistd, access_log)
+        run: Run = configuration.run
+        asked = options["metrics-port"]
+        metrics_port = (run.metrics_port or 0) if asked is None else asked
         self._data_plane = DataPlane(
-            self._network, self._reactor, in_thread, plugins, self._lines.write
+            self._network,
+            self._reactor,
+            in_thread,
+            plugins,
+            self._lines.write,
+            counts=Counts() if metrics_port else None,
         )
         debug = bool(options["debug"] or configuration.run.debug)
         self._state: StateFile | None = None
@@ -158,17 +126,17 @@ class ProxyService(Service):
         self._end_on_signals()
         self._listeners: list[Listener] = []
         self._accepting = True
-        run: Run = configuration.run
         port = run.http_port if options["http-port"] is None else options["http-port"]
         addresses = tuple(options["bind"]) or run.bind_ips
         self._sockets = bind_all(addresses, port)
-        self._tls_sockets, self._no_https = bind_https(
-            addresses, options["https-port"], configuration
-        )
+        self._https = HTTPSPort(addresses, options["https-port"], configuration, self._reactor)
+        self._controller.changes.why_no_https = self._https.why_not
+        self._totals = Totals()
+        self._metrics = self._metrics_on(addresses, metrics_port) if metrics_port else None
         self._admin_path = _absolute(options["socket"] or default_socket(os.environ))
         make_way(self._admin_path)
         self._admin_port: Any = None
-        self._admin = AdminSite(self._controller, self.reload_now, self._data_plane.explain)
+        self._admin = AdminSite(Admin(self._controller, self.reload_now, self._data_plane.explain))
 
     def _event_log(self, twistd: Mapping[str, Any], access_log: Path | None) -> EventLog | None:
         """Who writes the proxy's own events to standard output, if that is not for twistd to do."""
@@ -180,6 +148,22 @@ class ProxyService(Service):
         # Whatever ends this process, but for a kill.
         atexit.register(lines.close)
         return EventLog(lines.write, self._reactor.callFromThread)
+
+    def _metrics_on(self, addresses: tuple[str, ...], port: int) -> MetricsPort:
+        """What Prometheus asks. Its library is only there where that is wanted.
+
+        @raise CannotListen: the port can't be had.
+        """
+        from kproxy.metrics.endpoint import MetricsPort
+
+        sockets = bind_all(addresses, port)
+        return MetricsPort(sockets, self._measure, self._reactor, self._in_thread)
+
+    def _measure(self) -> Deferred[Measured]:
+        """What metrics show: of the data plane, of the control plane, and of this process."""
+        self._totals.update("control", self._data_plane.measure())
+        parts = (self._totals.total(), self._controller.measure(), measure_process("control"))
+        return succeed(merged(parts))
 
     def setServiceParent(self, parent: Any) -> None:
         """Become a part of twistd's application, which hears here who observes its events."""
@@ -193,31 +177,40 @@ class ProxyService(Service):
         configuration = self._configuration
         self._controller.boot(configuration.services, self._restored(), configuration.acme)
         if not self._controller.services():
-            _log.warn("there is no service: every request gets a 404; --config names a deploy.yml")
+            _log.warn(
+                "there is no service: every request gets a 404, until kproxy deploy or a deploy.yml "
+                "(--config) says what to serve"
+            )
         site = self._data_plane.site
         site.connections_changed = self._mind_the_limit
         for sock in self._sockets:
             address, port = sock.getsockname()[:2]
             _log.info("listening on {address} port {port}", address=address, port=port)
             self._listeners.append(self._network.listen(sock, site.factory(secure=False)))
-        for sock in self._tls_sockets:
-            address, port = sock.getsockname()[:2]
-            _log.info("listening on {address} port {port} (HTTPS)", address=address, port=port)
-            self._listeners.append(self._network.listen_tls(sock, self._data_plane.tls))
+        self._https.start(self._listen_tls)
         self._warn_of_missing_https()
+        if self._metrics is not None:
+            self._metrics.start(self._network)
         self._serve_commands()
         self._reactor.callWhenRunning(self._handle_signals)
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
 
+    def _listen_tls(self, sock: socket.socket) -> None:
+        address, port = sock.getsockname()[:2]
+        _log.info("listening on {address} port {port} (HTTPS)", address=address, port=port)
+        listener = self._network.listen(sock, self._data_plane.tls.greet)
+        self._listeners.append(listener)
+        if not self._accepting:
+            listener.pause()
+
     def _warn_of_missing_https(self) -> None:
-        if self._no_https:
-            _log.warn("there is no HTTPS: {reason}", reason=self._no_https)
-        elif not self._tls_sockets:
-            names = ", ".join(s.name for s in self._controller.services() if s.ssl)
-            if names:
-                _log.warn("HTTPS is turned off, by which nobody reaches {names}", names=names)
+        names = ", ".join(s.name for s in self._controller.services() if s.ssl)
+        reason = self._https.why_not() if names else self._https.missing
+        if reason:
+            who = f"{names} can't be reached by HTTPS" if names else "there is no HTTPS"
+            _log.warn("{message}", message=f"{who}: {reason}")
 
     def _automatic(
         self,
@@ -277,6 +270,7 @@ class ProxyService(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         timeout = max((s.drain_timeout for s in self._controller.services()), default=30.0)
         remembered = self._controller.close()
+        self._https.close()
         site = self._data_plane.site
         site.connections_changed = _nothing
         for listener in self._listeners:
@@ -293,6 +287,8 @@ class ProxyService(Service):
             if timer.active():
                 timer.cancel()
             self._data_plane.stop()
+            if self._metrics is not None:
+                self._metrics.stop()
             self._lines.close()
             if self._state is not None:
                 self._state.close()

@@ -15,12 +15,7 @@ from twisted.python import usage
 from kproxy.config import Configuration, ConfigurationError, load
 from kproxy.plugins import find_dns_responders, find_wrappers
 
-
-def _port(value: str) -> int:
-    port = int(value)
-    if not 0 <= port <= 65535:
-        raise ValueError("should be a port number")
-    return port
+PORTS = ("http-port", "https-port", "metrics-port")
 
 
 class Options(usage.Options):
@@ -36,8 +31,9 @@ class Options(usage.Options):
             None,
             "Serve only the roles that list this host, with it as their target.",
         ],
-        ["http-port", None, None, "Port for HTTP [80, or what proxy.run says].", _port],
-        ["https-port", None, None, "Port for HTTPS [443, or what proxy.run says]; 0: none.", _port],
+        ["http-port", None, None, "Port for HTTP [80, or what proxy.run says]."],
+        ["https-port", None, None, "Port for HTTPS [443, or what proxy.run says]; 0: none."],
+        ["metrics-port", None, None, "Port for metrics [what proxy.run says]; 0: none."],
         ["state-dir", None, None, "Where deployments are remembered [/var/lib/kproxy for root]."],
         ["socket", None, None, "Where the kproxy command is listened to [kproxy.sock]."],
     ]
@@ -58,6 +54,18 @@ class Options(usage.Options):
         """An address to listen on; may be given several times [all]."""
         self["bind"].append(address)
 
+    def parseArgs(self, *arguments: str) -> None:
+        if arguments:
+            raise usage.UsageError(f'there is one argument too many: "{arguments[0]}"')
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Read the command line. A mistake ends the start like any other: with a sentence."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            message = f"Error: {error}\ntwistd kproxy --help tells what there is."
+            raise SystemExit(message) from None
+
     def postOptions(self) -> None:
         self.read_environment(os.environ)
 
@@ -66,19 +74,25 @@ class Options(usage.Options):
         texts = {name: environ.get("KPROXY_" + name.upper().replace("-", "_")) for name in self}
         for name in ("destination", "server", "state-dir", "socket"):
             self[name] = self[name] or texts[name]
-        for name in ("http-port", "https-port"):
-            if self[name] is None and texts[name]:
-                try:
-                    self[name] = _port(texts[name])
-                except ValueError:
-                    variable = "KPROXY_" + name.upper().replace("-", "_")
-                    raise usage.UsageError(f"{variable} should be a port number") from None
+        for name in PORTS:
+            if isinstance(self[name], str):
+                self[name] = _port(f"--{name}", self[name])
+            elif self[name] is None and texts[name]:
+                variable = "KPROXY_" + name.upper().replace("-", "_")
+                self[name] = _port(variable, texts[name])
         if not self["config"] and texts["config"]:
             self["config"] = [Path(path) for path in texts["config"].split(os.pathsep)]
         if not self["bind"] and texts["bind"]:
             self["bind"] = texts["bind"].split(",")
         if texts["debug"] in ("1", "true", "yes"):
             self["debug"] = 1
+
+
+def _port(name: str, text: str) -> int:
+    """@raise usage.UsageError: it is none."""
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise usage.UsageError(f'{name} should be a port number, is "{text}"')
+    return int(text)
 
 
 def makeService(options: Options) -> IService:
@@ -104,7 +118,8 @@ def makeService(options: Options) -> IService:
         raise SystemExit(str(error)) from None
     # It needs the reactor to be installed.
     from kproxy.control.adminsocket import SocketInUse
-    from kproxy.service import CannotListen, ProxyService
+    from kproxy.listening import CannotListen
+    from kproxy.service import ProxyService
     from kproxy.tree import WrapperFailed
 
     twistd = getattr(options, "parent", None) or {}

@@ -14,6 +14,7 @@ from twisted.web.resource import IResource
 
 from kproxy.config.model import Service
 from kproxy.interfaces import IWrapperPlugin
+from kproxy.metrics.counts import Counts
 from kproxy.threads import InThread
 from kproxy.wrappers import (
     access_log,
@@ -22,6 +23,7 @@ from kproxy.wrappers import (
     error_pages,
     forward_headers,
     gate,
+    metrics,
     path_prefix,
     request_buffer,
     request_id,
@@ -43,15 +45,20 @@ class WrapperFailed(Exception):
     """A wrapper could not be put into a service's chain; the text names both."""
 
 
-def outer_chain(write_line: Callable[[str], object]) -> list[Link]:
-    """What every request passes before it is known which service it is for."""
-    return [
+def outer_chain(write_line: Callable[[str], object], counts: Counts | None = None) -> list[Link]:
+    """What every request passes before it is known which service it is for.
+
+    @param counts: where to count requests; None: nowhere.
+    """
+    chain: list[Link | None] = [
         Link("request-id", request_id.Options()),
         Link("request-start", request_start.Options()),
         Link("access-log", access_log.Options(write=write_line)),
+        None if counts is None else Link("metrics", metrics.Options(counts)),
         Link("error-pages", error_pages.Options()),
         Link("acme-challenge", acme_challenge.Options()),
     ]
+    return [link for link in chain if link is not None]
 
 
 def service_chain(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 
 from tests.support.pebble import Pebble
+
+StartPebble = Callable[..., Pebble]
 
 
 @pytest.fixture(scope="session")
@@ -32,16 +34,33 @@ def require_tool() -> Callable[[str], str]:
     return find
 
 
-@pytest.fixture
-def start_pebble(
-    require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Pebble]]:
-    """A function that starts a CA (its options are those of `Pebble`), which ends with the test."""
+@contextmanager
+def _starting_pebble(
+    require_tool: Callable[[str], str], folders: pytest.TempPathFactory
+) -> Iterator[StartPebble]:
     for command in ("pebble", "pebble-challtestsrv"):
         require_tool(command)
     with ExitStack() as started:
 
         def start(**options: Any) -> Pebble:
-            return started.enter_context(Pebble(tmp_path_factory.mktemp("ca"), **options))
+            return started.enter_context(Pebble(folders.mktemp("ca"), **options))
 
+        yield start
+
+
+@pytest.fixture
+def start_pebble(
+    require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartPebble]:
+    """A function that starts a CA (its options are those of `Pebble`), which ends with the test."""
+    with _starting_pebble(require_tool, tmp_path_factory) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_module_pebble(
+    require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartPebble]:
+    """The same, for all tests of a module."""
+    with _starting_pebble(require_tool, tmp_path_factory) as start:
         yield start

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kproxy.durations import parse_duration
 
@@ -13,13 +14,29 @@ from kproxy.durations import parse_duration
 class Parser(argparse.ArgumentParser):
     """A parser that takes ``--flag`` and ``--flag=false``, and no value after a space, for a
     boolean; and long names only as a whole, since a new option would make old abbreviations
-    ambiguous."""
+    ambiguous. What is wrong it says in a sentence."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "allow_abbrev": False})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        return super().parse_known_args(self._explicit(args), namespace)
+        parsed, unknown = super().parse_known_args(self._explicit(args), namespace)
+        # The parser of a command knows best what its options are; argparse would ask the outermost.
+        for each in unknown:
+            name = each.partition("=")[0]
+            if name.startswith("-"):
+                self.error(f"there is no option {name}{_like(name, self._option_string_actions)}")
+            self.error(f'there is one argument too many: "{each}"')
+        return parsed, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        commands = action.choices if isinstance(action, argparse._SubParsersAction) else None
+        if commands is not None and value not in commands:
+            self.error(f"there is no command {value}{_like(value, commands)}")
+        super()._check_value(action, value)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"Error: {message}\n{self.prog} --help tells what there is.\n")
 
     def _explicit(self, arguments: Sequence[str] | None) -> Sequence[str] | None:
         """Bare booleans with their value, lest argparse take the next argument for it."""
@@ -32,6 +49,12 @@ class Parser(argparse.ArgumentParser):
             for option in action.option_strings
         }
         return [f"{each}=true" if each in bare else each for each in arguments]
+
+
+def _like(name: str, known: Iterable[str]) -> str:
+    """What may have been meant."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 class Boolean(argparse._StoreAction):
@@ -59,6 +82,14 @@ def boolean(text: str) -> bool:
     if lower in ("0", "f", "false"):
         return False
     raise argparse.ArgumentTypeError(f'"{text}" should be true or false')
+
+
+def integer(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" should be an integer') from None
 
 
 def duration(text: str) -> float:

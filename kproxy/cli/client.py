@@ -16,6 +16,8 @@ from kproxy.cli.errors import CommandError
 from kproxy.cli.show import Shown
 from kproxy.paths import default_socket
 
+GONE = "the proxy went away before it was done; when it is back, kproxy list shows what it serves"
+
 
 class Client:
     """The proxy, to a command."""
@@ -63,9 +65,7 @@ class Client:
         except KeyboardInterrupt:
             print("Interrupted: what was not done yet is cancelled.", file=sys.stderr)
             raise
-        raise CommandError(
-            "the proxy went away before it was done; when it is back, kproxy list shows what it serves"
-        )
+        raise CommandError(GONE)
 
     def _ask(
         self, method: str, path: str, values: Mapping[str, Any] | None
@@ -79,6 +79,8 @@ class Client:
             raise CommandError(
                 f"no kproxy listens on {self.path}; is it running, and is this its socket?"
             ) from None
+        except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+            raise CommandError(GONE) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or error
             raise CommandError(f"can't talk to kproxy on {self.path}: {reason}") from None

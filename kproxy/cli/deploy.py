@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Iterable
 from typing import Any
 
-from kproxy.cli.arguments import Boolean, Texts, absolute, add_socket, duration
+from kproxy.cli.arguments import Boolean, Texts, absolute, add_socket, duration, integer
 from kproxy.control.flags import FLAGS, Flag
+from kproxy.control.options import default_of
 
 
 def register(commands: Any) -> None:
@@ -17,7 +18,8 @@ def register(commands: Any) -> None:
         help="serve a service by new targets, without a gap",
         description="Serve a service by new targets: check their health, switch every new request "
         "to them, and wait until the old ones have finished theirs. If they do not become healthy, "
-        "or with Ctrl-C, everything stays as it was.",
+        "or with Ctrl-C, everything stays as it was. A service that a configuration file has keeps "
+        "what the file says where no option says anything else; the defaults are those of all others.",
     )
     parser.add_argument("service", metavar="SERVICE", help="the service's name")
     for flag in FLAGS:
@@ -33,10 +35,11 @@ def add_flag(parser: argparse.ArgumentParser, flag: Flag) -> None:
         "path": {"metavar": "PATH", "type": absolute},
         "texts": {"metavar": "TEXT,…", "action": Texts},
         "boolean": {"action": Boolean},
-        "integer": {"metavar": "N", "type": int},
+        "integer": {"metavar": "N", "type": integer},
         "duration": {"metavar": "DURATION", "type": duration},
     }
-    text = flag.help + (" Not in this version yet." if flag.lacks else "")
+    default = default_of(flag)
+    text = f"{flag.help} [{default}]" if default else flag.help
     parser.add_argument(
         f"--{flag.name}", dest=flag.key, default=argparse.SUPPRESS, help=text, **kinds[flag.kind]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kproxy.cli.arguments import Texts, add_socket
+from kproxy.cli.arguments import Texts, add_socket, integer
 from kproxy.cli.deploy import add_flag, given_flags
 from kproxy.control.flags import ROLLOUT_FLAGS
 
@@ -40,7 +40,7 @@ def register(commands: Any) -> None:
     )
     split.add_argument(
         "--percent",
-        type=int,
+        type=integer,
         default=argparse.SUPPRESS,
         metavar="N",
         help="how many of all values, in percent [0]",

@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 from kproxy.cli.arguments import Boolean, port
-from kproxy.cli.errors import CommandError
 
 FLAGS: tuple[tuple[str, str, str], ...] = (
     ("http-port", "PORT", "where to listen for HTTP [80]"),
     ("https-port", "PORT", "where to listen for HTTPS; 0: nowhere [443]"),
+    ("metrics-port", "PORT", "where to serve metrics for Prometheus; 0: nowhere [0]"),
     ("bind", "ADDRESS", "an address to listen on; may be given several times [all]"),
     ("state-dir", "FOLDER", "where deployments are remembered [/var/lib/kproxy for root]"),
     ("socket", "PATH", "where the kproxy command is listened to [kproxy.sock]"),
@@ -44,15 +44,11 @@ def register(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command. It returns when the proxy has ended."""
-    from twisted.python import usage
     from twisted.scripts import twistd as script
 
     twistd: Any = script.ServerOptions()  # type: ignore[attr-defined, no-untyped-call]
     try:
         twistd.parseOptions(["--nodaemon", "--pidfile=", "kproxy", *arguments(options)])
-    except usage.UsageError as error:
-        raise CommandError(str(error)) from None
-    try:
         script.runApp(twistd)
     except SystemExit as stop:
         if not isinstance(stop.code, str):

@@ -58,7 +58,8 @@ def describe(event: Mapping[str, Any]) -> str:
         count = f"health check {event['attempt']} of {event['target']}"
         return f"{count}: {'healthy' if event['healthy'] else event['failure']}"
     if kind == "switched":
-        return f"{event['service']} is served by {', '.join(event['targets'])}"
+        rollout = "The rollout of " if event.get("rollout") else ""
+        return f"{rollout}{event['service']} is served by {', '.join(event['targets'])}"
     if kind == "draining":
         left = event["requests"]
         return f"Draining: {left} request{'' if left == 1 else 's'} left"

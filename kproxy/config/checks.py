@@ -127,6 +127,8 @@ def server(text: str) -> tuple[str, int | None]:
             name = str(ipaddress.IPv6Address(name))
         except ValueError:
             raise ValueError("should have an IPv6 address between the brackets") from None
+    elif "/" in text:
+        raise ValueError("should be a host name or an address, perhaps with :PORT, and no URL")
     elif text.count(":") > 1:
         raise ValueError("should have brackets around an IPv6 address: [::1] or [::1]:3000")
     else:

@@ -155,7 +155,8 @@ class Run:
     """How kproxy listens: ``proxy.run``, below the command line and the environment."""
 
     http_port: int = 80
-    https_port: int = 443
+    https_port: int | None = None
+    """None: not said."""
     metrics_port: int | None = None
     bind_ips: tuple[str, ...] = ()
     """Addresses; empty: all of them, IPv4 and IPv6."""

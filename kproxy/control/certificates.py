@@ -1,64 +1,28 @@
-"""Which names TLS is served for, and which certificate each of them has.
+"""The certificate of each name that TLS is served for (`kproxy.control.names`).
 
-Whoever serves the root path of a host says how its certificate is had: from secrets or files
-(`kproxy.control.custom` reads them, and keeps them with the service's entry), or from a CA, which
-`kproxy.tls.acme.automatic` talks to: here it is told which names to care for.
+It comes from secrets or files (`kproxy.control.custom` reads them, and keeps them with the service's
+entry), or from a CA, which `kproxy.tls.acme.automatic` talks to: here it is told which names to care
+for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 from operator import is_
 from pathlib import Path
 from typing import Protocol
 
-from twisted.internet.defer import Deferred, DeferredList, fail, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.logger import Logger
 
 from kproxy.config.model import LETS_ENCRYPT_STAGING, Acme, Service, Target
-from kproxy.control.roots import roots
+from kproxy.control.automatic import Automatic, MakeAutomatic, Status
+from kproxy.control.names import Authority, Plan, authority_of, is_on_demand, make_plan
 from kproxy.snapshot import Certificate, HTTPChallenge, TLSChallenge, TLSName
 from kproxy.tls.certificates import Checked
 
 _log = Logger()
-
-
-class Status(Protocol):
-    """How a name fares with its CA; see `kproxy.tls.acme.automatic.Status`."""
-
-    @property
-    def expires(self) -> datetime | None: ...
-    @property
-    def failure(self) -> str: ...
-    @property
-    def next_try(self) -> datetime | None: ...
-
-
-class Automatic(Protocol):
-    """What has certificates of one CA; see `kproxy.tls.acme.automatic.AutomaticCertificates`."""
-
-    def want(self, names: Iterable[str]) -> None: ...
-    def names(self) -> tuple[str, ...]: ...
-    def certificate(self, name: str) -> Certificate | None: ...
-    def obtain(self, name: str) -> Deferred[None]: ...
-    def http_challenges(self) -> tuple[HTTPChallenge, ...]: ...
-    def tls_challenges(self) -> tuple[TLSChallenge, ...]: ...
-    def status(self, name: str) -> Status | None: ...
-    def retry(self, name: str) -> None: ...
-    def start(self) -> None: ...
-    def stop(self) -> Deferred[None]: ...
-
-
-MakeAutomatic = Callable[
-    [Acme, Path, Callable[[], object], Callable[[str], "str | None"]], Automatic
-]
-"""(where certificates come from, folder to keep them, to be called when one has changed, where to ask
-whether a name may have one): the arguments of `AutomaticCertificates` that differ."""
-
-Authority = tuple[bool, Path]
-"""Whether it is the CA for tests, and a folder: who has a certificate, and where it is kept."""
 
 
 class Served(Protocol):
@@ -70,36 +34,6 @@ class Served(Protocol):
     @property
     def service(self) -> Service: ...
     def healthy(self) -> tuple[Target, ...]: ...
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Who has which name."""
-
-    custom: dict[str, str] = field(default_factory=dict)
-    """Names with certificates of their own, and the services that have these."""
-    automatic: dict[str, Authority] = field(default_factory=dict)
-    """Names with certificates of a CA."""
-    order: tuple[str, ...] = ()
-    """All of them, in the order of their services."""
-    on_demand: Mapping[str, Service] = field(default_factory=dict)
-    """By host, if any service has names on demand: who is asked about a name."""
-
-    def listed(self, name: str) -> str | None:
-        """As what a name is listed; it may be so by a wildcard."""
-        wildcard = f"*.{name.partition('.')[2]}"
-        listed = (
-            each for each in (name, wildcard) if each in self.custom or each in self.automatic
-        )
-        return next(listed, None)
-
-    def asked(self, name: str) -> Service | None:
-        """The service that says whether a name that is not listed may have a certificate."""
-        for host in (name, f"*.{name.partition('.')[2]}", ""):
-            service = self.on_demand.get(host)
-            if service is not None:
-                return service if _on_demand(service) else None
-        return None
 
 
 class Certificates:
@@ -122,7 +56,7 @@ class Certificates:
         self._entries: Mapping[str, Served] = {}
         self._services: Sequence[Service] = ()
         self._customs: Sequence[Checked | None] = ()
-        self._plan = self._cared_for = _Plan()
+        self._plan = self._cared_for = Plan()
         self._stale = False
         self._names: dict[str, TLSName] = {}
         self._tls: tuple[TLSName, ...] = ()
@@ -142,7 +76,7 @@ class Certificates:
         customs = [entry.custom for entry in entries.values()]
         if not same(services, self._services) or not same(customs, self._customs):
             self._services, self._customs = services, customs
-            self._plan = self._make_plan(services)
+            self._plan = make_plan(services, self._certified(), self._folder)
             self._stale = True
         if self._stale:
             self._stale = False
@@ -181,39 +115,14 @@ class Certificates:
         old, new = self._names.get(name), TLSName(name, certificate)
         return old if old is not None and old == new else new
 
-    # Who has which name.
-
-    def _make_plan(self, services: Sequence[Service]) -> _Plan:
-        secure = [service for service in services if service.ssl]
-        elsewhere = {h for s in secure if "/" not in s.path_prefixes for h in s.hosts or ("",)}
-        taken = roots(services, elsewhere)
-        custom: dict[str, str] = {}
-        automatic: dict[str, Authority] = {}
-        order: dict[str, None] = {}
-        with_hosts = {host for service in secure for host in service.hosts}
-        for service in secure:
-            if _on_demand(service):
-                continue
-            names: Iterable[str] = service.hosts
-            read = self._entries[service.name].custom
-            if not names and read is not None:
-                # Without a host, it is served for whatever its certificate is for.
-                names = [name for name in read.names if name not in with_hosts]
-            if "/" not in service.path_prefixes:
-                names = [name for name in names if name not in taken]
-            for name in names:
-                if name in order:
-                    continue
-                order[name] = None
-                if service.ssl is True:
-                    automatic[name] = self._authority(service)
-                else:
-                    custom[name] = service.name
-        demand = _by_host(services) if any(map(_on_demand, secure)) else {}
-        return _Plan(custom, automatic, tuple(order), demand)
+    # Who is to have a certificate.
 
     def _authority(self, service: Service) -> Authority:
-        return service.tls_staging, service.acme_folder or self._folder
+        return authority_of(service, self._folder)
+
+    def _certified(self) -> dict[str, tuple[str, ...]]:
+        customs = ((name, entry.custom) for name, entry in self._entries.items())
+        return {name: custom.names for name, custom in customs if custom is not None}
 
     def _acme_for(self, authority: Authority) -> Acme:
         staging, _ = authority
@@ -241,7 +150,7 @@ class Certificates:
         for name, authority in self._plan.automatic.items():
             wanted.setdefault(authority, []).append(name)
         for service in self._plan.on_demand.values():
-            if _on_demand(service):
+            if is_on_demand(service):
                 wanted.setdefault(self._authority(service), [])
         for authority in list(self._authorities):
             if authority not in wanted or self._acme_of[authority] != self._acme_for(authority):
@@ -274,7 +183,7 @@ class Certificates:
 
     def refusal(self, service: Service) -> str:
         """Why a service can't have what it asks for; empty if it can."""
-        if service.ssl is not True or _on_demand(service):
+        if service.ssl is not True or is_on_demand(service):
             return ""
         wildcards = [host for host in service.hosts if host.startswith("*.")]
         if wildcards and self._acme.dns is None:
@@ -345,7 +254,7 @@ class Certificates:
             read = self._entries[service.name].custom
             names = service.hosts or (() if read is None else read.names)
             return tuple(name for name in names if plan.custom.get(name) == service.name)
-        if not _on_demand(service):
+        if not is_on_demand(service):
             return tuple(host for host in service.hosts if host in plan.automatic)
         automatic = self._authorities.get(self._authority(service))
         names = () if automatic is None else automatic.names()
@@ -381,51 +290,6 @@ def same(some: Sequence[object], others: Sequence[object]) -> bool:
     """Whether two lists have the same objects in the same order: with thousands of services, this is
     asked with every change of one target's health."""
     return len(some) == len(others) and all(map(is_, some, others))
-
-
-def _on_demand(service: Service) -> bool:
-    return service.ssl is True and service.tls_on_demand_url is not None
-
-
-def _by_host(services: Iterable[Service]) -> dict[str, Service]:
-    """Whose a host is: that of its root path, else the first one's."""
-    found: dict[str, Service] = {}
-    for service in services:
-        for host in service.hosts or ("",):
-            if "/" in service.path_prefixes:
-                found[host] = service
-            else:
-                found.setdefault(host, service)
-    return found
-
-
-class Nobody:
-    """For a proxy that has no certificates from a CA (`Automatic`)."""
-
-    def __init__(self, *wanted: object) -> None: ...
-    def want(self, names: Iterable[str]) -> None: ...
-    def names(self) -> tuple[str, ...]:
-        return ()
-
-    def certificate(self, name: str) -> Certificate | None:
-        return None
-
-    def obtain(self, name: str) -> Deferred[None]:
-        return fail(LookupError(f"nobody gets certificates for {name}"))
-
-    def http_challenges(self) -> tuple[HTTPChallenge, ...]:
-        return ()
-
-    def tls_challenges(self) -> tuple[TLSChallenge, ...]:
-        return ()
-
-    def status(self, name: str) -> Status | None:
-        return None
-
-    def retry(self, name: str) -> None: ...
-    def start(self) -> None: ...
-    def stop(self) -> Deferred[None]:
-        return succeed(None)
 
 
 def _nothing() -> None:

@@ -44,6 +44,7 @@ class Checks:
         self.service = service
         self._changed = changed
         self._start_healthy = healthy
+        self._stopped = False
         self._checks = {
             target: HealthCheck(
                 target,
@@ -64,6 +65,7 @@ class Checks:
             check.start()
 
     def stop(self) -> None:
+        self._stopped = True
         for check in self._checks.values():
             check.stop()
 
@@ -92,9 +94,10 @@ class Checks:
 
     def refused(self, target: Target) -> None:
         """A request could not be brought to a target. That is a failed check, if another one can
-        stand in for it: the only one is of more use if it is tried again with each request."""
+        stand in for it: the only one is of more use if it is tried again with each request. So that
+        one stays, in doubt."""
         check = self._checks.get(target)
-        if check is None or not check.healthy:
+        if check is None or not check.healthy or self._stopped:
             return
         writers = self.service.targets
         stand_ins = [
@@ -104,6 +107,8 @@ class Checks:
         ]
         if stand_ins:
             check.refused()
+        elif len(self._checks) == 1:
+            check.doubt()
 
     def _one_changed(self, check: HealthCheck) -> None:
         if check.healthy and len(self._checks) == 1:

@@ -6,16 +6,14 @@ changes of a service. Values are what JSON has; the command line makes them of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from kproxy.config import checks
-from kproxy.config.model import Buffering, Logging, Service
 from kproxy.config.pages import Pages, read_pages
-from kproxy.control.tls_flags import CERTIFICATE, PRIVATE_KEY, with_tls
-from kproxy.snapshot import Split
+from kproxy.control.tls_flags import CERTIFICATE, PRIVATE_KEY
 
 Kind = Literal["text", "path", "texts", "boolean", "integer", "duration"]
 
@@ -35,9 +33,6 @@ class Flag:
     """What it changes: the name of a field of `Service`, or ``part.field``."""
     check: Callable[[Any], Any] | None = None
     """Makes the field's value; raises ValueError with the rest of a sentence."""
-    lacks: str = ""
-    """What this version has not got to make it work. Only a value that asks for nothing is
-    taken."""
 
     @property
     def key(self) -> str:
@@ -46,7 +41,13 @@ class Flag:
 
 
 def _each(check: Callable[[str], Any]) -> Callable[[list[str]], tuple[Any, ...]]:
-    return lambda texts: tuple(dict.fromkeys(check(text) for text in texts))
+    def checked(text: str) -> Any:
+        try:
+            return check(text)
+        except ValueError as error:
+            raise ValueError(f'{error}, is "{text}"') from None
+
+    return lambda texts: tuple(dict.fromkeys(map(checked, texts)))
 
 
 def _prefixes(texts: list[str]) -> tuple[str, ...]:
@@ -278,110 +279,3 @@ ROLLOUT_FLAGS = tuple(
     BY_KEY[key] for key in ("target", "read_target", "deploy_timeout", "drain_timeout")
 )
 """The options of ``rollout deploy``; its targets are served with all the others of the service."""
-
-_TYPES: dict[Kind, tuple[type | tuple[type, ...], str]] = {
-    "text": (str, "a text"),
-    "path": (str, "a text"),
-    "texts": (list, "a list of texts"),
-    "boolean": (bool, "true or false"),
-    "integer": (int, "an integer"),
-    "duration": ((int, float), "a number of seconds"),
-}
-
-
-def unconfigured(name: str) -> Service:
-    """A service that only the command line knows, before its first option.
-
-    @raise BadFlag: the name is none.
-    """
-    try:
-        checks.service_name(name)
-    except ValueError as error:
-        raise BadFlag(f"the name of a service {error}") from None
-    return Service(
-        name=name,
-        targets=(),
-        buffering=Buffering(requests=False, responses=False, max_request_body=0),
-        logging=Logging(request_headers=()),
-    )
-
-
-def deployed(base: Service, options: Mapping[str, Any]) -> Service:
-    """A service with the options of a deployment.
-
-    @param base: what holds where no option says anything else.
-    @raise BadFlag: an option is unknown, wrong, or of no use yet.
-    """
-    changes: dict[str, Any] = {}
-    for key, given in options.items():
-        flag = BY_KEY.get(key)
-        if flag is None:
-            raise BadFlag(f"there is no option {key}")
-        value = checked(flag, given)
-        if not flag.field:
-            continue
-        part, _, field = flag.field.rpartition(".")
-        if part:
-            changes[part] = replace(changes.get(part, getattr(base, part)), **{field: value})
-        else:
-            changes[field] = value
-    if "target" not in options:
-        raise BadFlag("a deployment needs a target: --target HOST:PORT")
-    try:
-        return with_tls(replace(base, **changes), base, options)
-    except ValueError as error:
-        raise BadFlag(str(error)) from None
-
-
-def rolled_out(service: Service, options: Mapping[str, Any]) -> Service:
-    """A service as the targets of its rollout serve it.
-
-    @param options: values of `ROLLOUT_FLAGS`.
-    @raise BadFlag: an option is unknown or wrong.
-    """
-    known = {flag.key for flag in ROLLOUT_FLAGS}
-    for key in options:
-        if key not in known:
-            raise BadFlag(f"there is no option {key}")
-    return deployed(replace(service, read_targets=()), options)
-
-
-def split_of(options: Mapping[str, Any]) -> Split:
-    """What the options of ``rollout set`` say: ``percent``, ``list``, or both.
-
-    @raise BadFlag: an option is unknown or wrong, or there is none.
-    """
-    for key in options:
-        if key not in ("percent", "list"):
-            raise BadFlag(f"there is no option {key}")
-    if not options:
-        raise BadFlag("rollout set needs --percent, --list, or both")
-    percent, allowed = options.get("percent", 0), options.get("list", [])
-    if not isinstance(percent, int) or isinstance(percent, bool) or not 0 <= percent <= 100:
-        raise BadFlag("percent should be an integer from 0 to 100")
-    if not isinstance(allowed, list) or not all(isinstance(each, str) for each in allowed):
-        raise BadFlag("list should be a list of texts")
-    return Split(percent, tuple(dict.fromkeys(filter(None, allowed))))
-
-
-def checked(flag: Flag, value: Any) -> Any:
-    """What an option's field gets.
-
-    @raise BadFlag: the value is wrong, or asks for what is not there yet.
-    """
-    kinds, described = _TYPES[flag.kind]
-    if not isinstance(value, kinds) or (isinstance(value, bool) and flag.kind != "boolean"):
-        raise BadFlag(f"{flag.name} should be {described}")
-    if isinstance(value, list) and not all(isinstance(each, str) for each in value):
-        raise BadFlag(f"{flag.name} should be {described}")
-    if isinstance(value, (int, float)) and not 0 <= value < 2**53:
-        raise BadFlag(f"{flag.name} should be at least 0")
-    if flag.lacks:
-        if value:
-            missing = f"this version of kproxy does not support {flag.lacks} yet"
-            raise BadFlag(f"--{flag.name} can't be used: {missing}")
-        return value
-    try:
-        return value if flag.check is None else flag.check(value)
-    except ValueError as error:
-        raise BadFlag(f"{flag.name} {error}") from None

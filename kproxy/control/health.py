@@ -45,6 +45,8 @@ class HealthCheck:
     @param checked: called with the check after every single one.
     @param healthy: True: it counts as healthy until a check says otherwise.
     @ivar healthy: what the last check said; None before it.
+    @ivar in_doubt: it has refused a request since then. It counts as healthy, having nobody to stand
+        in for it, and is checked until it answers again.
     @ivar failure: why the last check failed, in a sentence; empty when it did not.
     @ivar attempts: how many checks there have been.
     """
@@ -62,6 +64,7 @@ class HealthCheck:
         self.target = target
         self.options = options
         self.healthy = healthy
+        self.in_doubt = False
         self.failure = ""
         self.attempts = 0
         self._clock = clock
@@ -71,6 +74,13 @@ class HealthCheck:
         self._timer: IDelayedCall | None = None
         self._asking: Deferred[Any] | None = None
         self._stopped = False
+
+    @property
+    def state(self) -> str:
+        """``unknown``, ``healthy`` or ``unhealthy``, for people."""
+        if self.healthy is None:
+            return "unknown"
+        return "healthy" if self.healthy and not self.in_doubt else "unhealthy"
 
     def start(self) -> None:
         """Begin, with a check at once."""
@@ -94,8 +104,21 @@ class HealthCheck:
         """A request could not be brought to the target, which says as much as a check."""
         self._result("it refused a connection")
 
+    def doubt(self) -> None:
+        """The same, of a target that nobody can stand in for, and whose checks have ended."""
+        if not self.in_doubt:
+            self.in_doubt = True
+            self.failure = "it refused a connection"
+            self._say()
+            self._stopped = False
+            self.start()
+
     def _answered(self, code: int) -> None:
-        self._result("" if 200 <= code < 300 else f"it answered {code}")
+        if 200 <= code < 300:
+            self._result("")
+            return
+        redirects = ", and redirects are not followed" if 300 <= code < 400 else ""
+        self._result(f"it answered {code} to {self.options.path}{redirects}")
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError) and self._stopped:
@@ -106,18 +129,23 @@ class HealthCheck:
         if self._stopped:
             return
         self.failure = why_not
+        if self.in_doubt:
+            if not why_not:
+                self.in_doubt = False
+                self.stop()
+                self._say()
+            return
         was, self.healthy = self.healthy, not why_not
         if self.healthy != was and (self.healthy or was):
-            _log.info(
-                "{target} is {state}{why}",
-                target=self.target,
-                state="healthy" if self.healthy else "unhealthy",
-                why=f": {why_not}" if why_not else "",
-            )
+            self._say()
         if self._checked is not None:
             self._checked(self)
         if self.healthy != was:
             self._changed(self)
+
+    def _say(self) -> None:
+        text = "{target} is {state}: {why}" if self.failure else "{target} is {state}"
+        _log.info(text, target=self.target, state=self.state, why=self.failure)
 
     def _next(self, result: Any, began: float) -> None:
         self._asking = None

@@ -106,10 +106,9 @@ def _time(moment: datetime | None) -> str | None:
 
 def _target(check: HealthCheck, active: dict[str, int]) -> dict[str, Any]:
     address = str(check.target)
-    health = "unknown" if check.healthy is None else "healthy" if check.healthy else "unhealthy"
     return {
         "address": address,
-        "health": health,
+        "health": check.state,
         "failure": check.failure,
         "requests": active.get(address, 0),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from twisted.logger import Logger
@@ -19,17 +19,16 @@ _log = Logger()
 def restore(
     state: State,
     serving: Serving,
-    declared: Mapping[str, Service],
     data_plane: DataPlane,
     checks_of: Callable[[Service], Checks],
 ) -> None:
     """Let what the state has be served, without its having been checked. A service that the data
-    plane does not take is left out, and reported.
+    plane does not take is left out, and reported. The configuration file has the options of wrappers;
+    and what it had once and has not any more is not restored.
 
-    @param declared: what the configuration file says now. It has the options of wrappers; and what
-        it had once and has not any more is not restored.
     @param checks_of: makes checks that begin with healthy targets.
     """
+    declared = serving.declared
     for record in [record for record in state.records if record.proven]:
         service, name = record.service, record.service.name
         now = declared.get(name)

@@ -7,18 +7,18 @@ targets can still be set again. A deployment of the service itself leaves its ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
-from kproxy.config.model import Service, Target
+from kproxy.config.model import Target
+from kproxy.control.changes import Changes
 from kproxy.control.deployment import Checks, DeploymentFailed, OperationFailed
-from kproxy.control.flags import rolled_out
+from kproxy.control.options import rolled_out
 from kproxy.control.progress import Tell, untold
-from kproxy.control.serving import RolledOut, Serving, UnknownService
-from kproxy.control.turns import Turns
+from kproxy.control.serving import RolledOut, UnknownService
 from kproxy.snapshot import Split
 
 _log = Logger()
@@ -32,34 +32,17 @@ class NoRollout(OperationFailed):
 
 
 class Rollouts:
-    """The rollouts of the services that are served.
+    """The rollouts of the services that are served."""
 
-    @param healthy: checks the targets of a service; gives their checks once all are healthy.
-    @param save: keeps the state.
-    @param finish: waits until targets have no requests any more, and the state is safe.
-    """
-
-    def __init__(
-        self,
-        serving: Serving,
-        turns: Turns,
-        healthy: Callable[[Service, Tell], Coroutine[Any, Any, Checks]],
-        save: Callable[[Tell], Deferred[None]],
-        finish: Callable[
-            [str, Sequence[Target], float, Deferred[None], Tell], Coroutine[Any, Any, None]
-        ],
-    ) -> None:
-        self._serving = serving
-        self._turns = turns
-        self._healthy = healthy
-        self._save = save
-        self._finish = finish
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self._serving = changes.serving
 
     def deploy(self, name: str, options: Mapping[str, Any], tell: Tell = untold) -> Deferred[None]:
         """Give a rollout new targets, once all of them are healthy; it waits for other operations
         on the service, and cancelled, it leaves everything as it was.
 
-        @param options: see `kproxy.control.flags.rolled_out`.
+        @param options: see `kproxy.control.options.rolled_out`.
         @return: fires when the requests of targets that nobody is sent to any more have ended;
             fails with `DeploymentFailed`, and then the rollout is as it was.
         @raise BadFlag: an option is wrong.
@@ -71,17 +54,22 @@ class Rollouts:
         return Deferred.fromCoroutine(self._deploy(name, options, tell))
 
     async def _deploy(self, name: str, options: Mapping[str, Any], tell: Tell) -> None:
-        if self._turns.busy(name):
+        changes = self._changes
+        if changes.turns.busy(name):
             tell({"event": "queued", "service": name})
-        async with self._turns.turn(name):
+        async with changes.deploying(name):
             wanted = rolled_out(self._serving.entry(name).service, options)
-            checks = await self._healthy(wanted, tell)
+            checks = await changes.healthy(changes.deployment(wanted, tell))
             gone = self._switch(checks)
             targets = [str(target) for target in wanted.targets]
-            _log.info("deployed the rollout of {service}", service=name, targets=targets)
+            _log.info(
+                "deployed the rollout of {service}: {targets}",
+                service=name,
+                targets=", ".join(targets),
+            )
             tell({"event": "switched", "service": name, "targets": targets, "rollout": True})
-            saved = self._save(tell)
-        await self._finish(name, gone, wanted.drain_timeout, saved, tell)
+            saved = changes.saving.now(tell)
+        await changes.finish(name, gone, wanted.drain_timeout, saved, tell)
 
     def _switch(self, checks: Checks) -> list[Target]:
         """All targets are healthy: give them every request of the rollout from now on.
@@ -129,4 +117,4 @@ class Rollouts:
         self._serving.publish()
         _log.info("the rollout of {service} is for {split}", service=name, split=split or "nobody")
         gone, timeout = entry.not_served(before), entry.service.drain_timeout
-        await self._finish(name, gone, timeout, self._save(tell), tell)
+        await self._changes.finish(name, gone, timeout, self._changes.saving.now(tell), tell)

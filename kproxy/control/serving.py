@@ -1,4 +1,10 @@
-"""What is served now: the one place that tells the data plane."""
+"""What is served now: the one place that tells the data plane.
+
+The configuration file and the command line both say what a service is; what was said last wins,
+for each service on its own. A file that is read again has said something new of a service only if
+it differs there from what it said before. So for each service the fingerprint of the file's last
+word is kept with it (`Entry.heeded`), across restarts too.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +17,15 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from kproxy.config.model import Service, Target
 from kproxy.control.certificates import Certificates, same
-from kproxy.control.deployment import Checks, OperationFailed
+from kproxy.control.deployment import Checks, DeploymentFailed, OperationFailed
+from kproxy.control.marshal import fingerprint
 from kproxy.control.roots import follow_roots
 from kproxy.control.state import Gate, Record, SavedRollout, State
 from kproxy.snapshot import Rollout, ServiceState, Snapshot, Split
 from kproxy.tls.certificates import Checked
+
+Change = Callable[[], None]
+"""Puts other things into the `entries` of a `Serving`, or takes some out."""
 
 
 class UnknownService(OperationFailed):
@@ -23,6 +33,16 @@ class UnknownService(OperationFailed):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"service not found: {name}")
+
+
+class HostInUse(DeploymentFailed):
+    """Another service has a host and path that were asked for."""
+
+    def __init__(self, holder: str, asking: str = "") -> None:
+        """@param holder: that other service.
+        @param asking: the one that asks, where that is not clear."""
+        who = f"{asking}: " if asking else ""
+        super().__init__(f"{who}host is used by another service ({holder})")
 
 
 class DataPlane(Protocol):
@@ -120,6 +140,7 @@ class Entry:
 class Serving:
     """The services that are served, by name.
 
+    @ivar declared: the services of the configuration file, as it was read last.
     @ivar removed: services that are not served although the configuration file has them, since they
         were removed after it had said so; with its fingerprint.
     """
@@ -128,6 +149,7 @@ class Serving:
         self, data_plane: DataPlane, clock: IReactorTime, certificates: Certificates
     ) -> None:
         self.entries: dict[str, Entry] = {}
+        self.declared: dict[str, Service] = {}
         self.removed: dict[str, str] = {}
         self._data_plane = data_plane
         self._clock = clock
@@ -142,6 +164,11 @@ class Serving:
         overruled."""
         entry = self.entries.get(name)
         return self.removed.get(name) if entry is None else entry.heeded
+
+    def mark(self, name: str) -> str | None:
+        """The fingerprint of what the configuration file says of a service now; None: nothing."""
+        declared = self.declared.get(name)
+        return None if declared is None else fingerprint(declared)
 
     def entry(self, name: str) -> Entry:
         """@raise UnknownService: there is none."""
@@ -200,6 +227,23 @@ class Serving:
         self._data_plane.apply(snapshot)
         self._states = {state.service.name: state for state in snapshot.services}
         self._certificates.follow()
+
+    def change(self, changes: Iterable[Change]) -> None:
+        """Make changes, and let the data plane serve what has come of them: all in one, or none.
+
+        @raise kproxy.tree.WrapperFailed: a wrapper does not take its options; nothing has changed.
+        """
+        entries, removed = dict(self.entries), dict(self.removed)
+        try:
+            for change in changes:
+                change()
+            self.publish()
+        except Exception:
+            for now, before in ((self.entries, entries), (self.removed, removed)):
+                now.clear()
+                now.update(before)  # type: ignore[arg-type]
+            self.snapshot()  # so that certificates, too, are planned for what is served
+            raise
 
     def publish_soon(self) -> None:
         """The health of a target has changed; whatever else changes at the same time goes along."""

@@ -57,6 +57,7 @@ class ReceivedBody:
 
     @ivar complete: all of it has arrived.
     @ivar started: somebody wants it.
+    @ivar received: bytes of it that have arrived.
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class ReceivedBody:
         "complete",
         "expects_continue",
         "length",
+        "received",
         "started",
     )
     replayable = False
@@ -78,6 +80,7 @@ class ReceivedBody:
         chunked = length == CHUNKED
         self.length: int | None = None if chunked else length
         self.complete = False
+        self.received = 0
         self.expects_continue = expects_continue
         self._source = source
         self._decoder = ChunkedDecoder() if chunked else None
@@ -99,6 +102,7 @@ class ReceivedBody:
         unused = b""
         if decoder is not None:
             pieces = decoder.feed(data)
+            self.received += sum(map(len, pieces))
             if decoder.finished:
                 self.complete = True
                 self._trailers = decoder.trailers
@@ -106,6 +110,7 @@ class ReceivedBody:
         else:
             if len(data) > self._left:
                 data, unused = data[: self._left], data[self._left :]
+            self.received += len(data)
             self._left -= len(data)
             self.complete = self._left == 0
             pieces = [data]

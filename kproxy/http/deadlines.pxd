@@ -5,3 +5,9 @@ cdef class Deadlines:
 
     cpdef add(self, item)
     cpdef remove(self, item)
+    cpdef done(self, item)
+
+cdef class TimedDeadlines(Deadlines):
+    cdef object _took
+
+    cpdef done(self, item)

@@ -37,6 +37,10 @@ class Deadlines:
         """Let the item be; it need not be here."""
         self._entries.pop(item, None)
 
+    def done(self, item: Any) -> None:
+        """As `remove`, when what was waited for has come."""
+        self._entries.pop(item, None)
+
     def _check(self) -> None:
         self._timer = None
         now = self._now()
@@ -57,3 +61,25 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class TimedDeadlines(Deadlines):
+    """The same, for who wants to know how long it took until then."""
+
+    __slots__ = ("_took",)
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        limit: float,
+        expired: Callable[[Any], object],
+        took: Callable[[float], object],
+    ) -> None:
+        """@param took: called with the seconds from when an item was added until it was `done`."""
+        super().__init__(clock, limit, expired)
+        self._took = took
+
+    def done(self, item: Any) -> None:
+        deadline = self._entries.pop(item, None)
+        if deadline is not None:
+            self._took(self._now() + self.limit - deadline)

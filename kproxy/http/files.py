@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from kproxy.threads import InThread
@@ -24,6 +26,8 @@ from kproxy.threads import InThread
 AT_ONCE = 1024 * 1024
 """Bytes that one connection sends before others have their turn."""
 PIECE = 128 * 1024
+
+_log = Logger()
 
 
 @implementer(IPushProducer)
@@ -80,8 +84,8 @@ class FileSender:
                 return
             if transport.get_write_buffer_size() == 0:
                 self._send_directly()
-            if self._position < self._fetched:
-                self._send_piece()
+            if self._position < self._fetched and not self._send_piece():
+                return
             if self._position < self._length:
                 if transport.get_write_buffer_size() == 0:
                     # It has taken all, and will not tell: others have their turn, and then this.
@@ -116,8 +120,9 @@ class FileSender:
         self._send()
 
     def _read_window(self) -> None:
-        """Have the kernel read the next bytes into its memory."""
-        os.pread(self._file.fileno(), self._fetched - self._position, self._position)
+        """Have the kernel read the next bytes into its memory; whoever sends them hears of errors."""
+        with suppress(OSError):
+            os.pread(self._file.fileno(), self._fetched - self._position, self._position)
 
     def _send_directly(self) -> None:
         """Fill the socket, which may be broken as well as full: the transport will find out."""
@@ -129,12 +134,26 @@ class FileSender:
             return
         self._position += sent
 
-    def _send_piece(self) -> None:
-        """Let the transport wait until the socket takes more, and say so."""
+    def _send_piece(self) -> bool:
+        """Let the transport wait until the socket takes more, and say so. Whether there was a piece."""
         count = min(self._fetched - self._position, PIECE)
-        data = os.pread(self._file.fileno(), count, self._position)
+        try:
+            data = os.pread(self._file.fileno(), count, self._position)
+        except OSError as error:
+            self._break_off(str(error))
+            return False
+        if not data:
+            self._break_off("it is shorter than it was")
+            return False
         self._position += len(data)
         self._transport.write(data)
+        return True
+
+    def _break_off(self, reason: str) -> None:
+        """What is left can't be had: cut the client off, so that it does not take this for all."""
+        _log.error("a response can't be read from its temporary file: {reason}", reason=reason)
+        self._done = None
+        self._transport.abort()
 
     def pauseProducing(self) -> None:
         """The transport has something to send; `resumeProducing` follows when it has not."""

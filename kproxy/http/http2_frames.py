@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from h2.errors import ErrorCodes
-from twisted.internet.interfaces import IReactorTime
 
 from kproxy.http.heads import MAX_HEAD
 
@@ -140,29 +139,3 @@ class FrameReader:
     def _count(self, flags: int, length: int) -> None:
         self.in_block = not flags & END_HEADERS
         self._block = self._block + length if self.in_block else 0
-
-
-class Allowance:
-    """How often a client may do within some seconds what costs the proxy more than the client."""
-
-    __slots__ = ("_clock", "_left", "_most", "_seconds", "_until")
-
-    def __init__(self, clock: IReactorTime, most: int, seconds: float) -> None:
-        self._clock = clock
-        self._most = most
-        self._seconds = seconds
-        self._left = most
-        self._until = clock.seconds() + seconds
-
-    def spend(self, what: str) -> None:
-        """It was done once more.
-
-        @raise ConnectionFailed: too often.
-        """
-        now = self._clock.seconds()
-        if now >= self._until:
-            self._until = now + self._seconds
-            self._left = self._most
-        self._left -= 1
-        if self._left < 0:
-            raise ConnectionFailed(ErrorCodes.ENHANCE_YOUR_CALM, f"too many {what}")

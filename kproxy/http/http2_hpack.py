@@ -40,11 +40,12 @@ def _literal(text: bytes) -> bytes:
 
 
 def encode_field(pair: Pair) -> bytes:
-    """One field, for a decoder whose table is empty and stays so."""
-    index = _STATIC_PAIRS.get(pair)
+    """One field, for a decoder whose table is empty and stays so. White space around its value is
+    left out, which HTTP/2 does not allow (RFC 9113 section 8.2.1)."""
+    name, value = pair[0], pair[1].strip(b" \t")
+    index = _STATIC_PAIRS.get((name, value))
     if index is not None:
         return bytes([0x80 | index])
-    name, value = pair
     index = _STATIC_NAMES.get(name)
     if index is not None:
         return bytes(encode_integer(index, 4)) + _literal(value)

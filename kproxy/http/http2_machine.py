@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from h2.config import H2Configuration
-from h2.connection import ConnectionInputs, H2Connection
+from h2.connection import ConnectionInputs, ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
-from h2.stream import H2Stream, StreamInputs
+from h2.stream import H2Stream, H2StreamStateMachine, StreamClosedBy, StreamInputs, StreamState
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 
 from kproxy.http.headers import Pairs
@@ -59,8 +59,24 @@ _CONFIGURATION: Final = H2Configuration(
 )
 
 
+_ENDED: Final = StreamState.HALF_CLOSED_REMOTE
+"""The state of a stream whose request has come whole: that in which most answers are sent."""
+
+
+def _end(state: H2StreamStateMachine) -> None:
+    """Our side of a stream ends."""
+    if state.state is _ENDED:
+        state.state = StreamState.CLOSED
+        state.stream_closed_by = StreamClosedBy.SEND_END_STREAM
+    else:
+        state.process_input(StreamInputs.SEND_END_STREAM)
+
+
 class Machine(H2Connection):
-    """The server side of a connection, which has its first frames to send."""
+    """The server side of a connection, which has its first frames to send.
+
+    @ivar frames_sent: those of responses.
+    """
 
     MAX_CLOSED_STREAMS = 2 * MAX_STREAMS  # h2 keeps an entry for each stream that ended
     encoder: Any
@@ -68,6 +84,7 @@ class Machine(H2Connection):
 
     def __init__(self, encodings: FieldEncodings) -> None:
         super().__init__(_CONFIGURATION)
+        self.frames_sent = 0
         self.encoder = PlainEncoder(encodings)
         # Over the limit that the client is told, there is an answer; over this one, there is none.
         self.decoder = BlockDecoder(2 * MAX_HEAD)
@@ -103,7 +120,8 @@ class Machine(H2Connection):
             raise ConnectionFailed(ErrorCodes.COMPRESSION_ERROR, str(error)) from None
         if len(self.streams) > 2 * MAX_STREAMS:
             self.open_inbound_streams  # noqa: B018 - it forgets those that are closed
-        self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+        if self.state_machine.state is not ConnectionState.SERVER_OPEN:
+            self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
         self.streams[frame.stream_id] = stream = H2Stream(
             frame.stream_id,
             config=_CONFIGURATION,
@@ -112,9 +130,10 @@ class Machine(H2Connection):
         )
         stream.max_outbound_frame_size = self.max_outbound_frame_size
         self.highest_inbound_stream_id = frame.stream_id
-        stream.state_machine.process_input(StreamInputs.RECV_HEADERS)
-        if frame.flags & END_STREAM:
-            stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
+        state = stream.state_machine
+        state.client = False
+        state.headers_received = True
+        state.state = _ENDED if frame.flags & END_STREAM else StreamState.OPEN
         return stream, fields
 
     # Out: what is returned goes on the wire behind `data_to_send()`.
@@ -127,11 +146,15 @@ class Machine(H2Connection):
         @param fields: with names in lower case, and none that HTTP/2 does not have.
         """
         state = stream.state_machine
-        state.process_input(
-            StreamInputs.SEND_INFORMATIONAL_HEADERS if interim else StreamInputs.SEND_HEADERS
-        )
+        if interim:
+            state.process_input(StreamInputs.SEND_INFORMATIONAL_HEADERS)
+        elif state.headers_sent or state.state is not _ENDED:
+            state.process_input(StreamInputs.SEND_HEADERS)
+        else:
+            state.headers_sent = True
         if end:
-            state.process_input(StreamInputs.SEND_END_STREAM)
+            _end(state)
+        self.frames_sent += 1
         flags = END_STREAM if end else 0
         kind, most, stream_id = HEADERS, self.max_outbound_frame_size, stream.stream_id
         block: bytes = self.encoder.encode(fields)
@@ -144,9 +167,11 @@ class Machine(H2Connection):
     def data_header(self, stream: H2Stream, size: int, end: bool) -> bytes:
         """As `send_data`: the header of a frame with so many bytes, for which there is room."""
         state = stream.state_machine
-        state.process_input(StreamInputs.SEND_DATA)
+        if state.state is not _ENDED:
+            state.process_input(StreamInputs.SEND_DATA)
         if end:
-            state.process_input(StreamInputs.SEND_END_STREAM)
+            _end(state)
+        self.frames_sent += 1
         self.outbound_flow_control_window -= size
         stream.outbound_flow_control_window -= size
         return frame_header(size, DATA, END_STREAM if end else 0, stream.stream_id)

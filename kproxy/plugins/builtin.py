@@ -30,6 +30,12 @@ access_log = WrapperPlugin(
     "kproxy.wrappers.access_log.AccessLog",
     Section(into="kproxy.wrappers.access_log.Options"),
 )
+metrics = WrapperPlugin(
+    "metrics",
+    "Counts requests for Prometheus.",
+    "kproxy.wrappers.metrics.Metrics",
+    Section(into="kproxy.wrappers.metrics.Options"),
+)
 error_pages = WrapperPlugin(
     "error-pages",
     "Makes the HTML pages for the answers that the proxy gives itself.",

@@ -8,6 +8,7 @@ and is strict in what it does understand.
 from __future__ import annotations
 
 import re
+from struct import Struct
 from typing import NamedTuple
 
 from kproxy.tls.alerts import (
@@ -28,10 +29,9 @@ _HANDSHAKE = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
 _ALPN = 16
-_SUPPORTED_VERSIONS = 43
-_TLS_1_2 = 0x0303
 _MAX_RECORD = 2**14
 _RECORD_HEADER = 5
+_EXTENSION_HEADER = Struct("!HH")
 _NAME = re.compile(rb"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 _ADDRESS = re.compile(rb"(?:[0-9]+\.){3}[0-9]+|[0-9a-f.]*:[0-9a-f:.]*")
 
@@ -103,65 +103,66 @@ def _check_content_type(content_type: int, first: bool) -> None:
 
 
 def _client_hello(body: bytes) -> ClientHello:
-    """Read the whole message, without its header."""
-    legacy_version = int.from_bytes(body[:2], "big")
-    at = 2 + 32  # version and random
-    _, at = _vector(body, at, 1)  # session ID
-    _, at = _vector(body, at, 2)  # cipher suites
-    _, at = _vector(body, at, 1)  # compression methods
-    extensions = b""
-    if at < len(body):
-        extensions, at = _vector(body, at, 2)
+    """Read the whole message, without its header. It runs for every handshake, hence in one go."""
+    try:
+        at = 2 + 32  # version and random
+        at += 1 + body[at]  # session ID
+        at += 2 + (body[at] << 8 | body[at + 1])  # cipher suites
+        at += 1 + body[at]  # compression methods
+        if at == len(body):
+            return ClientHello()
+        at += 2
+        if at + (body[at - 2] << 8 | body[at - 1]) != len(body):
+            raise TLSAlert(DECODE_ERROR, "the ClientHello is longer or shorter than it should be")
+    except IndexError:
+        raise _too_early() from None
+    name = protocols = None
+    while at + _EXTENSION_HEADER.size <= len(body):
+        kind, length = _EXTENSION_HEADER.unpack_from(body, at)
+        start = at + _EXTENSION_HEADER.size
+        at = start + length
+        if kind == _SERVER_NAME:
+            if name is not None:
+                raise _twice()
+            name = body[start:at]
+        elif kind == _ALPN:
+            if protocols is not None:
+                raise _twice()
+            protocols = body[start:at]
     if at != len(body):
-        raise TLSAlert(DECODE_ERROR, "the ClientHello is longer or shorter than it should be")
-    seen: dict[int, bytes] = {}
-    at = 0
-    while at < len(extensions):
-        kind = int.from_bytes(extensions[at : at + 2], "big")
-        content, at = _vector(extensions, at + 2, 2)
-        if kind in seen:
-            raise TLSAlert(ILLEGAL_PARAMETER, "an extension is there twice")
-        seen[kind] = content
-    _check_versions(legacy_version, seen.get(_SUPPORTED_VERSIONS))
-    name, protocols = seen.get(_SERVER_NAME), seen.get(_ALPN)
+        raise _too_early()
     return ClientHello(
         "" if name is None else _server_name(name),
         () if protocols is None else _protocols(protocols),
     )
 
 
-def _check_versions(legacy: int, supported: bytes | None) -> None:
-    """Refuse what is older than TLS 1.2 (RFC 8996), as the loops' TLS does without saying why."""
-    if supported is None:
-        good = legacy >= _TLS_1_2
-    else:
-        versions, end = _vector(supported, 0, 1)
-        if end != len(supported) or len(versions) % 2:
-            raise TLSAlert(DECODE_ERROR, "the list of versions is malformed")
-        pairs = {versions[at : at + 2] for at in range(0, len(versions), 2)}
-        good = not pairs.isdisjoint((b"\x03\x03", b"\x03\x04"))
-    if not good:
-        raise TLSAlert(PROTOCOL_VERSION, "TLS 1.2 is the least that is spoken")
+def _end(data: bytes, at: int, width: int) -> int:
+    """Where something ends that has its length, of `width` bytes, before it."""
+    end = at + width + int.from_bytes(data[at : at + width], "big")
+    if end > len(data):
+        raise _too_early()
+    return end
 
 
-def _vector(data: bytes, at: int, width: int) -> tuple[bytes, int]:
-    """Read what has its length, of `width` bytes, before it. The content, and where it ends."""
-    start = at + width
-    end = start + int.from_bytes(data[at:start], "big")
-    if start > len(data) or end > len(data):
-        raise TLSAlert(DECODE_ERROR, "the ClientHello ends too early")
-    return data[start:end], end
+def _too_early() -> TLSAlert:
+    return TLSAlert(DECODE_ERROR, "the ClientHello ends too early")
+
+
+def _twice() -> TLSAlert:
+    return TLSAlert(ILLEGAL_PARAMETER, "an extension is there twice")
 
 
 def _server_name(extension: bytes) -> str:
     """RFC 6066 section 3."""
-    entries, end = _vector(extension, 0, 2)
-    if end != len(extension) or entries[:1] != b"\x00":  # the only kind of name there is
+    # A list of entries, each of which is a kind and a name.
+    if (
+        _end(extension, 0, 2) != len(extension) or extension[2:3] != b"\x00"
+    ):  # the only kind there is
         raise TLSAlert(DECODE_ERROR, "the server name is malformed")
-    raw, end = _vector(entries, 1, 2)
-    if end != len(entries):
+    if _end(extension, 3, 2) != len(extension):
         raise TLSAlert(ILLEGAL_PARAMETER, "there is more than one server name")
-    name = raw.lower()
+    name = extension[5:].lower()
     if _ADDRESS.fullmatch(name):
         return ""  # an address is not a name; some clients send it nevertheless
     if len(name) > 254 or not _NAME.fullmatch(name):
@@ -171,13 +172,13 @@ def _server_name(extension: bytes) -> str:
 
 def _protocols(extension: bytes) -> tuple[bytes, ...]:
     """RFC 7301 section 3.1."""
-    names, end = _vector(extension, 0, 2)
-    if end != len(extension) or not names:
+    at = 2
+    if _end(extension, 0, 2) != len(extension) or len(extension) == at:
         raise TLSAlert(DECODE_ERROR, "the list of protocols is malformed")
     protocols = []
-    at = 0
-    while at < len(names):
-        name, at = _vector(names, at, 1)
+    while at < len(extension):
+        end = _end(extension, at, 1)
+        name, at = extension[at + 1 : end], end
         if not name:
             raise TLSAlert(DECODE_ERROR, "the name of a protocol is empty")
         protocols.append(name)

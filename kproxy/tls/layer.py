@@ -1,57 +1,76 @@
-"""TLS between a transport and a protocol of asyncio's shape, where no loop has it: on Twisted's own
-transports, those in memory included.
+"""TLS between a transport and a protocol of asyncio's shape, once the handshake is done.
 
 Below, it is the protocol of a transport that carries what is encrypted. Above, it is the transport of
 the protocol that the client is welcomed with. In between is OpenSSL, with buffers in memory.
+
+It is used on every loop and reactor. uvloop's own TLS does the same in Cython, and is no faster for it:
+most of the time is OpenSSL's. It takes more than twice the memory, wants a connection of which nothing
+has been read, and tells no client why a handshake failed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kproxy.tls.alerts import TLSAlert
-from kproxy.tls.clienthello import MOST
-from kproxy.tls.greeting import Greeting
-from kproxy.tls.server import TLSServer, Welcome
+if TYPE_CHECKING:
+    from kproxy.tls.server import TLSServer
 
-READ = 64 * 1024
-"""Bytes that are decrypted at a time."""
+RECORD = 16 * 1024
+"""The most that one record of TLS holds (RFC 8446 section 5.1). No more is encrypted or decrypted at a
+time, since OpenSSL's buffers keep the size of the largest piece that they ever held."""
 
 
-class TLSLayer(Greeting):
-    """One connection, from its first byte to its last."""
+class TLSLayer(asyncio.Protocol):
+    """One connection."""
 
-    def __init__(self, server: TLSServer) -> None:
-        super().__init__(server)
-        self._lower: Any = None
-        self._hello = b""
-        self._needed = 1
-        self._protocol: Any = None
-        self._welcome: Welcome | None = None
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls: Any = None
+    __slots__ = (
+        "_closing",
+        "_incoming",
+        "_outgoing",
+        "_paused",
+        "_protocol",
+        "_server",
+        "_tls",
+        "_transport",
+    )
+
+    _transport: Any
+
+    def __init__(
+        self,
+        server: TLSServer,
+        tls: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        protocol: Any,
+    ) -> None:
+        """@param tls: has shaken hands; it reads from `incoming`, and writes to `outgoing`.
+        @param protocol: what the client is served by.
+        """
+        self._server = server
+        self._tls = tls
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._protocol = protocol
         self._paused = False
         self._closing = False
 
     # The protocol of what is below.
 
     def connection_made(self, transport: Any) -> None:
-        self._lower = transport
-        self.begin()
+        self._transport = transport
+        self._protocol.connection_made(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._tls is not None:
-            self._incoming.write(data)
-            self._advance()
-        elif not self._closing:
-            self._hello += data
-            if self._needed and len(self._hello) >= self._needed:
-                self._needed = self.look(self._hello)
-            elif len(self._hello) > MOST:
-                self._lower.pause_reading()  # until there is a certificate
+        for start in range(0, len(data), RECORD):
+            self._incoming.write(data[start : start + RECORD])
+            if self._closing:
+                self._read_into_void()
+            else:
+                self._read()
 
     def eof_received(self) -> bool:
         """An end without the goodbye of TLS: what is lost with it, nobody knows."""
@@ -60,86 +79,22 @@ class TLSLayer(Greeting):
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
         self._server.goodbyes.remove(self)
-        self.end()
-        if self._protocol is not None:
-            protocol, self._protocol = self._protocol, None
-            protocol.connection_lost(error)
+        self._protocol.connection_lost(error)
+        self._protocol = None
 
     def pause_writing(self) -> None:
-        if self._protocol is not None:
-            self._protocol.pause_writing()
+        self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        if self._protocol is not None:
-            self._protocol.resume_writing()
-
-    # The beginning.
-
-    def go_on(self, welcome: Welcome) -> None:
-        self._lower.resume_reading()
-        hello, self._hello = self._hello, b""
-        if welcome.context is None:
-            self._closing = True  # for this layer
-            protocol = welcome.factory()
-            self._lower.set_protocol(protocol)
-            protocol.connection_made(self._lower)
-            self.end()
-            protocol.data_received(hello)
-            return
-        self._welcome = welcome
-        self._tls = welcome.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._incoming.write(hello)
-        self._advance()
-
-    def turn_away(self, alert: TLSAlert) -> None:
-        self._closing = True
-        self._lower.write(alert.record())
-        self._lower.close()
-
-    def abort(self) -> None:
-        self._closing = True
-        self._lower.abort()
-
-    # What comes.
-
-    def _advance(self) -> None:
-        """Do what can be done with what has come."""
-        if self._welcome is not None and not self._shake_hands():
-            return
-        if self._closing:
-            self._read_into_void()
-        elif not self._paused:
-            self._read()
-
-    def _shake_hands(self) -> bool:
-        """Whether the handshake is over, and there is a protocol."""
-        assert self._welcome is not None
-        try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self._send()
-            return False
-        except ssl.SSLError:
-            self._closing = True
-            self._send()  # OpenSSL's alert
-            self._lower.close()
-            return False
-        self._send()
-        self._protocol, self._welcome = self._welcome.factory(), None
-        self._protocol.connection_made(self)
-        self.end()
-        return True
+        self._protocol.resume_writing()
 
     def _read(self) -> None:
         """Pass on what has come, until the protocol wants no more."""
-        while not self._paused and not self._closing:
+        while self._incoming.pending and not self._paused and not self._closing:
             try:
-                data = self._tls.read(READ)
+                data = self._tls.read(RECORD)
             except ssl.SSLWantReadError:
-                self._send()
-                return
-            except ssl.SSLZeroReturnError:
-                data = b""
+                break
             except ssl.SSLError:
                 self.abort()
                 return
@@ -148,31 +103,38 @@ class TLSLayer(Greeting):
                 self.close()
                 return
             self._protocol.data_received(data)
-        if self._closing:
-            self._read_into_void()
+        if self._outgoing.pending:  # TLS has its own affairs, such as new keys
+            self._send()
 
     def _read_into_void(self) -> None:
         """After our goodbye nothing matters but the client's."""
         try:
-            while self._tls.read(READ):
+            while self._tls.read(RECORD):
                 pass
         except ssl.SSLWantReadError:
             return
         except ssl.SSLError:
             pass
-        self._lower.close()
+        self._transport.close()
 
     def _send(self) -> None:
-        data = self._outgoing.read()
-        if data:
-            self._lower.write(data)
+        self._transport.write(self._outgoing.read())
 
     # The transport of what is above.
 
     def write(self, data: bytes) -> None:
-        if not self._closing and data:
-            self._tls.write(data)  # all of it, since the buffer in memory takes everything
+        if self._closing or not data:
+            return
+        if len(data) <= RECORD:
+            self._tls.write(data)
             self._send()
+            return
+        view = memoryview(data)
+        records = []
+        for start in range(0, len(data), RECORD):
+            self._tls.write(view[start : start + RECORD])
+            records.append(self._outgoing.read())
+        self._transport.writelines(records)
 
     def writelines(self, parts: Any) -> None:
         self.write(b"".join(parts))
@@ -189,32 +151,32 @@ class TLSLayer(Greeting):
         with contextlib.suppress(ssl.SSLError):  # it has said it, and now wants to read
             self._tls.unwrap()
         self._send()
-        self._lower.resume_reading()
+        self._transport.resume_reading()
         self._read_into_void()
+
+    def abort(self) -> None:
+        self._closing = True
+        self._transport.abort()
 
     def is_closing(self) -> bool:
         return self._closing
 
     def pause_reading(self) -> None:
         self._paused = True
-        self._lower.pause_reading()
+        self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         if self._paused and not self._closing:
             self._paused = False
-            self._lower.resume_reading()
-            self._server.clock.callLater(0, self._read_on)
-
-    def _read_on(self) -> None:
-        """What had been decrypted, or had come, before the protocol paused."""
-        if not self._paused and not self._closing:
-            self._read()
+            self._transport.resume_reading()
+            if self._incoming.pending:
+                self._server.clock.callLater(0, self._read)
 
     def set_protocol(self, protocol: Any) -> None:
         self._protocol = protocol
 
     def get_write_buffer_size(self) -> int:
-        return int(self._lower.get_write_buffer_size())
+        return int(self._transport.get_write_buffer_size())
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._tls if name == "ssl_object" else self._lower.get_extra_info(name, default)
+        return self._tls if name == "ssl_object" else self._transport.get_extra_info(name, default)

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -21,11 +21,13 @@ from kproxy.tls.alerts import (
 )
 from kproxy.tls.clienthello import ClientHello
 from kproxy.tls.contexts import PROTOCOLS, Contexts, make_context
+from kproxy.tls.greeting import Greeting
+from kproxy.tls.layer import TLSLayer
 from kproxy.tls.names import Names
 
 if TYPE_CHECKING:
+    from kproxy.http.http1 import HTTP1Connection
     from kproxy.http.site import Site
-    from kproxy.tls.greeting import Greeting
 
 HANDSHAKE_LIMIT = 10.0
 """Seconds from the connection to the end of the handshake."""
@@ -36,14 +38,15 @@ GOODBYE_LIMIT = 300.0
 ACME_TLS = "acme-tls/1"
 """The protocol by which a CA looks whether a name is ours (RFC 8737)."""
 
+_ACME_TLS_ALONE = (ACME_TLS.encode(),)
+_OFFERS = {protocol.encode(): protocol for protocol in PROTOCOLS}
 _log = Logger()
 
 
 class Welcome(NamedTuple):
     """How it goes on with a client that has said what it wants."""
 
-    context: ssl.SSLContext | None
-    """None: without TLS."""
+    context: ssl.SSLContext
     factory: Callable[[], Any]
     """Makes the protocol for what the client sends then."""
 
@@ -53,15 +56,19 @@ class TLSServer:
 
     @ivar handshakes: the deadlines of the clients that have not finished their handshake.
     @ivar goodbyes: those of clients that have not closed since they were told the end.
+    @ivar handshake_ended: called for each connection with whether its handshake succeeded.
     """
+
+    handshake_ended: Callable[[bool], object]
 
     def __init__(
         self, site: Site, clock: IReactorTime, wanted: Callable[[str], Deferred[None]]
     ) -> None:
         """@param wanted: asks for a certificate; see `kproxy.dataplane.DataPlane`."""
         self.clock = clock
-        self.handshakes: Deadlines = Deadlines(clock, HANDSHAKE_LIMIT, _overdue)
-        self.goodbyes: Deadlines = Deadlines(clock, GOODBYE_LIMIT, _overdue)
+        self.handshakes = Deadlines(clock, HANDSHAKE_LIMIT, _overdue)
+        self.goodbyes = Deadlines(clock, GOODBYE_LIMIT, _overdue)
+        self.handshake_ended = _uncounted
         self._site = site
         self._wanted = wanted
         self._listed: tuple[tuple[TLSName, ...], tuple[TLSChallenge, ...]] = ((), ())
@@ -82,38 +89,32 @@ class TLSServer:
 
     # The connections that have not got a protocol yet. To the site they are connections.
 
+    def greet(self) -> Greeting:
+        """Makes the protocol of a connection that has been accepted."""
+        return Greeting(self)
+
     def opened(self, greeting: Greeting) -> None:
         self._site.opened(greeting)
         self.handshakes.add(greeting)
 
-    def closed(self, greeting: Greeting) -> None:
+    def closed(self, greeting: Greeting, succeeded: bool) -> None:
         self.handshakes.remove(greeting)
         self._site.closed(greeting)
+        self.handshake_ended(succeeded)
 
     # The choice.
 
-    def welcome(self, hello: ClientHello) -> Deferred[Welcome]:
-        """Choose certificate and protocol.
-
-        @return: fires at once, or when a certificate has come; or fails with a `TLSAlert`.
-        """
-        try:
-            chosen = self._choose(hello)
-        except TLSAlert as alert:
-            return fail(alert)
-        return self._choose_later(hello) if chosen is None else succeed(chosen)
-
-    def welcome_plain(self) -> Welcome:
+    def plain_refusal(self) -> HTTP1Connection:
         """What a client gets that does not speak TLS: an answer that it can read."""
-        return Welcome(None, self._site.plain_refusals())
+        return self._site.plain_refusals()()
 
-    def _choose(self, hello: ClientHello) -> Welcome | None:
-        """None: the certificate has to be waited for.
+    def welcome(self, hello: ClientHello) -> Welcome | None:
+        """Choose certificate and protocol; None: see `welcome_later`.
 
         @raise TLSAlert: there is nothing for this client.
         """
         name = hello.server_name
-        if hello.alpn == (ACME_TLS.encode(),):
+        if hello.alpn == _ACME_TLS_ALONE:
             challenge = self._names.challenge(name)
             if challenge is None:
                 raise TLSAlert(NO_APPLICATION_PROTOCOL, "there is no challenge for this name")
@@ -137,8 +138,11 @@ class TLSServer:
             _log.error("the certificate for {name!r} is of no use: {e}", name=name, e=error)
             raise TLSAlert(INTERNAL_ERROR, "the certificate is of no use") from None
 
-    def _choose_later(self, hello: ClientHello) -> Deferred[Welcome]:
-        """Have the certificate made, and choose again."""
+    def welcome_later(self, hello: ClientHello) -> Deferred[Welcome]:
+        """Have the certificate made, and choose again.
+
+        @return: fires when there is one, or fails with a `TLSAlert`.
+        """
         answer: Deferred[Welcome] = Deferred()
 
         def settle(_: object = None) -> None:
@@ -147,7 +151,7 @@ class TLSServer:
             if timer.active():
                 timer.cancel()
             try:
-                chosen = self._choose(hello)
+                chosen = self.welcome(hello)
             except TLSAlert as alert:
                 answer.errback(alert)
                 return
@@ -178,14 +182,18 @@ def _agree(offered: tuple[bytes, ...]) -> str:
     """
     if not offered:
         return ""
-    for protocol in PROTOCOLS:
-        if protocol.encode() in offered:
+    for offer, protocol in _OFFERS.items():
+        if offer in offered:
             return protocol
     raise TLSAlert(NO_APPLICATION_PROTOCOL, "no protocol is spoken by both sides")
 
 
-def _overdue(greeting: Greeting) -> None:
-    greeting.abort()
+def _overdue(connection: Greeting | TLSLayer) -> None:
+    connection.abort()
+
+
+def _uncounted(succeeded: bool) -> None:
+    """Without metrics nobody counts."""
 
 
 class NothingMore(asyncio.Protocol):

@@ -9,7 +9,7 @@ cdef class TargetPool:
     cdef readonly set active
     cdef readonly Deadlines stalled
     cdef readonly bint closed
-    cdef object _network, _heads
+    cdef object _clock, _counts, _heads, _network
     cdef readonly dict _idle
     cdef Deadlines _idle_limit
 

@@ -10,10 +10,12 @@ from twisted.internet.interfaces import IReactorTime
 from kproxy.config.model import Target
 from kproxy.http.deadlines import Deadlines
 from kproxy.http.heads import HeadParser
+from kproxy.metrics.counts import observe
 from kproxy.network import Network
 from kproxy.upstream.connection import TargetFailed, UpstreamConnection
 
 if TYPE_CHECKING:
+    from kproxy.metrics.counts import ServiceCounts
     from kproxy.upstream.proxy import Exchange
 
 IDLE = 60.0
@@ -33,6 +35,8 @@ class TargetPool:
     """
 
     __slots__ = (
+        "_clock",
+        "_counts",
         "_heads",
         "_idle",
         "_idle_limit",
@@ -46,8 +50,14 @@ class TargetPool:
     )
 
     def __init__(
-        self, target: Target, network: Network, clock: IReactorTime, heads: HeadParser
+        self,
+        target: Target,
+        network: Network,
+        clock: IReactorTime,
+        heads: HeadParser,
+        counts: ServiceCounts | None = None,
     ) -> None:
+        """@param counts: where to count new connections; None: nowhere."""
         self.target = target
         self.address = str(target)
         self.address_bytes = self.address.encode("utf-8")
@@ -55,9 +65,16 @@ class TargetPool:
         self.stalled = Deadlines(clock, STALLED, UpstreamConnection.write_overdue)
         self.closed = False
         self._network = network
+        self._clock = clock
         self._heads = heads
+        self._counts = counts
         self._idle: dict[UpstreamConnection, None] = {}
         self._idle_limit = Deadlines(clock, IDLE, lambda connection: connection.transport.close())
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for the next request."""
+        return len(self._idle)
 
     def acquire(self) -> UpstreamConnection | None:
         """A connection that was used before, the last one first; None if there is none."""
@@ -78,12 +95,33 @@ class TargetPool:
 
         @return: gives up when called.
         """
+        if self._counts is not None:
+            made, failed = self._counted(self._counts, made, failed)
         return self._network.connect(
             self.target.host,
             self.target.port,
             lambda: UpstreamConnection(self, self._heads, made),
-            lambda error: failed(TargetFailed(f"no connection: {error}")),
+            lambda error: failed(TargetFailed(f"no connection: {_reason(error)}")),
         )
+
+    def _counted(
+        self,
+        counts: ServiceCounts,
+        made: Callable[[UpstreamConnection], object],
+        failed: Callable[[TargetFailed], object],
+    ) -> tuple[Callable[[UpstreamConnection], object], Callable[[TargetFailed], object]]:
+        """The same callbacks, with what they are told counted first."""
+        began = self._clock.seconds()
+
+        def count_made(connection: UpstreamConnection) -> None:
+            observe(counts.connects, self._clock.seconds() - began)
+            made(connection)
+
+        def count_failed(error: TargetFailed) -> None:
+            counts.connect_failures += 1
+            failed(error)
+
+        return count_made, count_failed
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next exchange."""
@@ -107,3 +145,8 @@ class TargetPool:
         for connection in idle:
             connection.transport.close()
         self._idle_limit.stop()
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, without its number."""
+    return getattr(error, "strerror", None) or str(error)

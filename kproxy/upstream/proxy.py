@@ -15,7 +15,7 @@ from zope.interface import classImplements
 from kproxy.config.model import Target
 from kproxy.errors import answer_error
 from kproxy.http.chunked import encode_chunk, encode_last_chunk
-from kproxy.http.deadlines import Deadlines
+from kproxy.http.deadlines import Deadlines, TimedDeadlines
 from kproxy.http.headers import Pairs
 from kproxy.http.heads import ResponseHead
 from kproxy.http.lifecycle import answer_with, request_fields
@@ -36,6 +36,7 @@ class ReverseProxy(Resource):
 
     @param response_timeout: seconds from the request having been sent to the response's headers.
     @param refused: told of each target that a connection could not be made to.
+    @param took: told the seconds of each response, from the request having been sent to the headers.
     """
 
     isLeaf = True
@@ -47,11 +48,16 @@ class ReverseProxy(Resource):
         clock: IReactorTime,
         response_timeout: float,
         refused: Callable[[Target], object] = lambda target: None,
+        took: Callable[[float], object] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.balancer = balancer
         self.refused = refused
-        self.answers = Deadlines(clock, response_timeout, Exchange.timed_out)
+        limit = response_timeout, Exchange.timed_out
+        if took is None:
+            self.answers = Deadlines(clock, *limit)
+        else:
+            self.answers = TimedDeadlines(clock, *limit, took)
 
     def render(self, request: Any) -> int:
         Exchange(self, streaming(request)).start()
@@ -198,7 +204,7 @@ class Exchange:
             )
 
     def _take_head(self, head: ResponseHead) -> None:
-        self._answers.remove(self)
+        self._answers.done(self)
         request = self._request
         request.code = head.code
         request.code_message = head.reason

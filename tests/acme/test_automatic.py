@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -459,6 +460,30 @@ def test_the_old_certificate_serves_until_the_new_one_is_there(
     automatic.want([NAME])
     proxy.wait(lambda: automatic.status(NAME).failure != "")
     assert proxy.obtain(automatic, NAME) == [old]
+
+
+def test_a_certificate_is_renewed_when_the_ca_wishes_it(
+    start_ca: StartPebble, proxy: Proxy, pebble_with_ari: str
+) -> None:
+    ca = start_ca(command=pebble_with_ari)
+    automatic = proxy.start(acme_of(ca), NAME, random=lambda: 0.0)
+    (old,) = proxy.obtain(automatic, NAME)
+    leaf = x509.load_pem_x509_certificate(old.chain.encode())
+    begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    # It begins the day before what would be our own choice.
+    usual_window = begins + (ends - begins) * 2 / 3 - timedelta(days=1)
+
+    def is_due_when_the_usual_window_begins() -> bool:
+        due = automatic.status(NAME).next_try
+        return due is not None and abs((due - usual_window).total_seconds()) < 2
+
+    proxy.wait(is_due_when_the_usual_window_begins)
+    ca.set_renewal_window(old.chain, begins, begins + timedelta(hours=1))
+    proxy.clock.ahead = DAY
+    automatic.want([NAME])
+    proxy.wait(lambda: automatic.certificate(NAME) != old)
+    assert issued(ca) == 2
+    assert "is a replacement of" in ca.log()
 
 
 def test_a_clock_that_is_years_ahead_does_not_make_orders_follow_each_other(

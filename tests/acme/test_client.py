@@ -201,7 +201,7 @@ def test_a_name_that_nobody_can_answer_for_is_refused_before_the_ca_looks(
 
 
 def test_bad_nonces_are_tried_again(start_ca: StartCA, asker: Asker) -> None:
-    ca = start_ca(nonce_reject=60)
+    ca = start_ca(nonce_reject=35)
     chain = asker.run(
         asker.registered(ca).issue(["a.example"], request_for(["a.example"]), [asker.http])
     )

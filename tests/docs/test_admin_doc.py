@@ -218,6 +218,34 @@ def test_answers_are_as_described(socket: Socket, module_stage: Stage) -> None:
     assert seen >= {"check", "switched", "done", "failed"}
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("get", "/services/app/deploy", "POST"),
+        ("head", "/reload", "POST"),
+        ("put", "/services/app", "GET, DELETE"),
+        ("post", "/services", "GET"),
+    ],
+)
+def test_another_method_is_refused_in_json_too(
+    socket: Socket, method: str, path: str, allowed: str
+) -> None:
+    response = socket.begin(method, path)
+    text = response.read()
+    assert (response.status, response.headers["allow"]) == (405, allowed)
+    assert response.headers.get_content_type() == "application/json"
+    if method != "head":
+        named = allowed.replace(", ", " or ")
+        error = f"{method.upper()} is not what is done here, but {named}"
+        assert json.loads(text) == {"error": error}
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/services/app/what", "/services/app/rollout"])
+def test_a_path_that_is_not_there_is_told_in_json(socket: Socket, path: str) -> None:
+    status, kind, (answer,) = socket.ask("get", path)
+    assert (status, kind, list(answer)) == (404, "application/json", ["error"])
+
+
 def test_waiting_is_told_as_described(socket: Socket, module_stage: Stage) -> None:
     ill = module_stage.target(says("2"))
     ill.healthy = False

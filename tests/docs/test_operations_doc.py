@@ -11,7 +11,16 @@ from twisted.scripts.twistd import ServerOptions
 
 from kproxy import lines, network, service, sockets
 from kproxy.cli.main import parser
-from kproxy.http import chunked, heads, http1
+from kproxy.http import (
+    chunked,
+    heads,
+    http1,
+    http2_frames,
+    http2_leaving,
+    http2_limits,
+    http2_machine,
+    http2_outbox,
+)
 from kproxy.http.site import Limits
 from kproxy.tap import Options
 from kproxy.tls import clienthello, server
@@ -76,6 +85,29 @@ def limit_of(what: str) -> str:
         ("connecting to a target", f"{network.LoopNetwork.CONNECT_TIMEOUT:g} s"),
         ("idle connections to a target", f"{pool.MOST_IDLE}, {pool.IDLE:g} s"),
         ("pipelined requests", f"{http1.MAX_AHEAD >> 10} KB ahead"),
+        ("requests of a connection at the same time", f"{http2_machine.MAX_STREAMS}"),
+        (
+            "body of a request that nobody has taken yet",
+            (
+                f"{http2_machine.STREAM_WINDOW >> 10} KB, "
+                f"{http2_machine.CONNECTION_WINDOW >> 20} MB for a connection"
+            ),
+        ),
+        ("frame of a client", f"{http2_frames.MAX_FRAME >> 10} KB"),
+        ("compressed headers", f"{http2_frames.MAX_BLOCK >> 10} KB"),
+        (
+            "responses that a client does not take",
+            f"{http2_outbox.MOST_HELD >> 20} MB for a connection",
+        ),
+        ("bytes that wait in the transport", f"{http2_outbox.MOST_UNSENT >> 10} KB"),
+        (
+            "requests taken back, malformed or refused",
+            f"{http2_limits.MOST_RESETS} in {http2_limits.PER_SECONDS:g} s",
+        ),
+        (
+            "frames that move nothing",
+            f"{http2_limits.MOST_IDLE_FRAMES} in {http2_limits.PER_SECONDS:g} s",
+        ),
     ],
 )
 def test_the_table_of_limits_is_right(what: str, limit: str) -> None:
@@ -86,3 +118,6 @@ def test_limits_in_the_text_are_right() -> None:
     assert f"(limit − {service.RESERVED_DESCRIPTORS}) / 2" in TEXT
     assert f"backlog ({sockets.BACKLOG} at most" in TEXT
     assert f"up to {lines.MOST_WAITING >> 20} MB of lines" in TEXT
+    assert http2_leaving.FINAL_GOAWAY == 1
+    assert "and a second later, or as soon as" in TEXT
+    assert f"more than {http2_limits.UPDATES_PER_FRAME} WINDOW_UPDATE for each frame" in TEXT

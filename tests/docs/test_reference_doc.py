@@ -113,6 +113,7 @@ def test_the_environment_variables_stand_for_the_options() -> None:
         "KPROXY_SERVER": "10.0.0.1",
         "KPROXY_HTTP_PORT": "8080",
         "KPROXY_HTTPS_PORT": "0",
+        "KPROXY_METRICS_PORT": "9394",
         "KPROXY_BIND": "127.0.0.1,::1",
         "KPROXY_STATE_DIR": "/srv/state",
         "KPROXY_SOCKET": "/run/kproxy.sock",
@@ -123,6 +124,7 @@ def test_the_environment_variables_stand_for_the_options() -> None:
     assert [str(path) for path in options["config"]] == ["a.yml", "b.yml"]
     assert (options["destination"], options["server"]) == ("staging", "10.0.0.1")
     assert (options["http-port"], options["https-port"]) == (8080, 0)
+    assert options["metrics-port"] == 9394
     assert options["bind"] == ["127.0.0.1", "::1"]
     assert (options["state-dir"], options["socket"]) == ("/srv/state", "/run/kproxy.sock")
     assert options["debug"]

@@ -16,11 +16,12 @@ import yaml
 from kproxy.cli.main import parser
 from kproxy.tap import Options
 from tests.docs.pages import DOCS, Block, blocks, is_shown
-from tests.e2e.support.proxy import KPROXY, Proxy, environment, free_port
+from tests.e2e.support.proxy import KPROXY, Proxy, environment
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import says
 from tests.e2e.support.waiting import PATIENCE, wait_until
 from tests.support.pebble import Pebble
+from tests.support.ports import free_port
 
 PAGE = DOCS / "tls.md"
 TEXT = PAGE.read_text("utf-8")

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import DOCS, Block, blocks, is_shown, pattern
-from tests.e2e.support.proxy import KPROXY, TWISTD, environment, free_port
+from tests.e2e.support.proxy import KPROXY, TWISTD, environment
 from tests.e2e.support.waiting import PATIENCE, wait_until
+from tests.support.ports import free_port
 
 NOT_RUN = ("python3 -m venv", ". .venv", "pip install")
 """What every other test of the project has done before."""

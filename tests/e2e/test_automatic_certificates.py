@@ -4,77 +4,21 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import ssl
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.support.proxy import Proxy
+from tests.e2e.support.automatic import HOST, StartPebble, World
 from tests.e2e.support.stage import Stage
-from tests.e2e.support.targets import Script, says
-from tests.e2e.support.waiting import PATIENCE, wait_until
+from tests.e2e.support.targets import Script
+from tests.e2e.support.waiting import wait_until
 from tests.e2e.support.wire import Request, Wire, request_text, response_text
-from tests.support.pebble import Pebble, free_ports
+from tests.support.named import Named
+from tests.support.ports import free_ports
 
-HOST = "app.example"
 OTHER = "other.example"
-PAGE = says("a page")
 NO_SUCH_NAME = r"(?i)unrecognized.name"
-StartPebble = Callable[..., Pebble]
-
-
-class World:
-    """A CA, and a proxy on the ports that the CA looks at."""
-
-    def __init__(self, stage: Stage, start_pebble: StartPebble, **ca: Any) -> None:
-        self.stage = stage
-        self.http, self.https = free_ports(2)
-        self.ca = start_pebble(http_port=self.http, tls_port=self.https, **ca)
-        self.root = self.ca.root()
-        self.proxy: Proxy
-
-    def deploy(self, script: Script = PAGE, acme: Any = None, **proxy: Any) -> Path:
-        """Write a deploy.yml with one service."""
-        target = self.stage.target(script)
-        role = {"hosts": [target.address], "proxy": {"ssl": True, **proxy}}
-        x_kproxy = {"acme": {"directory": self.ca.directory, "ca_file": str(self.ca.ca_file)}}
-        x_kproxy["acme"].update(acme or {})
-        return self.stage.deploy({"app": role}, x_kproxy=x_kproxy)
-
-    def start(self, config: Path, *healthy: str) -> Proxy:
-        self.proxy = self.stage.proxy(
-            config, port=self.http, healthy=healthy, KPROXY_HTTPS_PORT=str(self.https)
-        )
-        return self.proxy
-
-    def restart_ca(self) -> None:
-        """It has another root then."""
-        self.ca.start()
-        self.root = self.ca.root()
-
-    def connect(self, host: str = HOST) -> Wire:
-        """A visitor; fails if the certificate is not one of the CA's for the host."""
-        sock = socket.create_connection(("127.0.0.1", self.https), PATIENCE)
-        try:
-            context = ssl.create_default_context(cadata=self.root)
-            return Wire(context.wrap_socket(sock, server_hostname=host))
-        except OSError:
-            sock.close()
-            raise
-
-    def get(self, host: str = HOST) -> tuple[int, bytes, bytes]:
-        """Status and body of a page by HTTPS, and the certificate."""
-        with self.connect(host) as wire:
-            certificate = wire.sock.getpeercert(True)
-            wire.send(request_text(path="/", host=host))
-            answer = wire.read_response()
-            return answer.status, answer.body, certificate
-
-    def issued(self) -> int:
-        return self.ca.log().count("Issued certificate serial")
 
 
 @pytest.fixture
@@ -92,6 +36,43 @@ def test_the_first_visitor_waits_for_the_certificate_and_gets_the_page(
     assert certificate["subjectAltName"] == (("DNS", HOST),)
     wait_until("the page is served", lambda: world.get()[:2] == (200, b"a page"))
     assert world.issued() == 1
+
+
+def test_a_wildcard_is_served_with_a_certificate_that_was_had_by_dns(
+    stage: Stage,
+    start_pebble: StartPebble,
+    require_tool: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder, command = tmp_path_factory.mktemp("dns"), require_tool("named")
+    with Named(folder, command, {"wild.example": []}) as dns:
+        world = World(stage, start_pebble, dns=dns.address)
+        update = {"server": "127.0.0.1", "port": dns.port, "key": dns.key, "secret": "DNS_KEY"}
+        update["algorithm"] = dns.algorithm
+        (stage.folder / ".kamal").mkdir()
+        (stage.folder / ".kamal" / "secrets").write_text(f"DNS_KEY={dns.secret}\n")
+        proxy = world.start(world.deploy(acme={"dns": {"rfc2136": update}}, host="*.wild.example"))
+        for host in ("one.wild.example", "two.wild.example"):
+            with world.connect(host) as wire:
+                certificate = wire.sock.getpeercert()
+            assert certificate["subjectAltName"] == (("DNS", "*.wild.example"),)
+        assert world.issued() == 1
+        assert dns.texts("_acme-challenge.wild.example") == set()
+        assert dns.secret not in proxy.output
+
+
+def test_a_ca_for_customers_only_is_told_who_asks(stage: Stage, start_pebble: StartPebble) -> None:
+    key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+    world = World(stage, start_pebble, external_accounts={"customer-1": key})
+    config = world.deploy()
+    proxy = world.start(config)
+    proxy.said("certificates can't be had")
+    assert "the CA has accounts only for its customers" in proxy.command("list").stdout
+    world.deploy(acme={"eab": {"key_id": "customer-1", "hmac_key": key}})
+    proxy.send_signal(signal.SIGHUP)
+    wait_until("there is a certificate", lambda: world.issued() == 1)
+    assert world.get()[0] == 200
+    assert key not in proxy.output
 
 
 def test_plain_http_is_redirected(world: World) -> None:
@@ -220,6 +201,31 @@ def test_a_name_on_demand_is_served_if_the_application_allows_it(world: World) -
     wait_until("the service is healthy", lambda: proxy.get("/up", "any.example").status == 200)
     assert world.get("shop.example")[2] == certificate
     assert world.issued() == 1
+
+
+def test_after_a_trial_with_a_staging_ca_a_reload_brings_the_real_certificate_and_back(
+    world: World, start_pebble: StartPebble
+) -> None:
+    staging, production = start_pebble(http_port=world.http, tls_port=world.https), world.ca
+    world.ca, world.root = staging, staging.root()
+    proxy = world.start(world.deploy())
+    trial = world.get()[2]
+    for ca in (production, staging):
+        world.ca, world.root = ca, ca.root()
+        world.deploy()
+        proxy.send_signal(signal.SIGHUP)
+        wait_until("the other CA's certificate is served", lambda: is_trusted(world))
+        assert world.get()[0] == 200
+        assert world.issued() == 1
+    assert world.get()[2] == trial
+
+
+def is_trusted(world: World) -> bool:
+    try:
+        world.connect().close()
+    except ssl.SSLCertVerificationError:
+        return False
+    return True
 
 
 @pytest.mark.slow

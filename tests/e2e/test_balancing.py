@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from tests.e2e.support.proxy import Proxy, free_port
+from tests.e2e.support.proxy import Proxy
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import Target, says
 from tests.e2e.support.waiting import wait_until
+from tests.support.ports import free_port
 
 
 def answers(proxy: Proxy, count: int) -> Counter[str]:

@@ -20,12 +20,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support.proxy import KPROXY, Proxy, environment, free_port, run
+from tests.e2e.support.proxy import KPROXY, Proxy, environment, run
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import says, seen_by
 from tests.e2e.support.waiting import PATIENCE, wait_until
 from tests.e2e.support.wire import request_text
 from tests.e2e.test_deployments import QUICK, deploy, ended, holding, in_background, listed
+from tests.support.ports import free_port
 
 CLEAR = "\r\x1b[K"
 
@@ -116,7 +117,7 @@ def test_on_a_terminal_a_deployment_shows_in_one_line_what_it_waits_for(
             [*KPROXY, "deploy", "app", "--target", new.address, *QUICK],
             KPROXY_SOCKET=str(proxy.socket),
         )
-        screen.shows(f"health check 2 of {new.address}: it answered 503")
+        screen.shows(f"health check 2 of {new.address}: it answered 503 to /up")
         new.healthy = True
         screen.shows(f"{CLEAR}app is served by {new.address}\r\n")
         screen.shows(f"{CLEAR}Draining: 1 request left")
@@ -145,7 +146,7 @@ def test_a_line_is_cut_to_the_width_of_the_terminal(
     assert max(map(len, lines_of(before))) < 50
     assert any("…" in line for line in lines_of(before))
     for target in targets:
-        assert f"{target.address}: it answered 503" in error
+        assert f"{target.address}: it answered 503 to /up" in error
 
 
 def test_elsewhere_a_deployment_writes_a_line_for_each_news(stage: Stage) -> None:
@@ -159,7 +160,7 @@ def test_elsewhere_a_deployment_writes_a_line_for_each_news(stage: Stage) -> Non
     assert status == 0
     assert "\x1b" not in said
     lines = said.splitlines()
-    assert lines[0] == f"health check 1 of {new.address}: it answered 503"
+    assert lines[0] == f"health check 1 of {new.address}: it answered 503 to /up"
     assert lines[-2].endswith(f"of {new.address}: healthy")
     assert lines[-1] == f"app is served by {new.address}"
 

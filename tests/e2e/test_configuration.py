@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support.proxy import KPROXY, TWISTD, Proxy, free_port, run
+from tests.e2e.support.proxy import KPROXY, TWISTD, Proxy, run
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import says
+from tests.support.ports import free_port
 
 BAD = """\
 service: shop

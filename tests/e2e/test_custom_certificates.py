@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support.proxy import KPROXY, Proxy, free_port, run
+from tests.e2e.support.proxy import KPROXY, Proxy, run
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import says
 from tests.e2e.support.waiting import PATIENCE, wait_until
 from tests.e2e.support.wire import Wire, request_text
 from tests.support.certificates import Authority, Pair
+from tests.support.ports import free_port
 
 CA = Authority()
 SSL = {"certificate_pem": "CERTIFICATE", "private_key_pem": "KEY"}

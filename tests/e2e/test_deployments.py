@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support.proxy import KPROXY, Load, Proxy, environment, free_port
+from tests.e2e.support.proxy import KPROXY, Load, Proxy, environment
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import Target, says
 from tests.e2e.support.waiting import PATIENCE, wait_until
 from tests.e2e.support.wire import Request, Wire, request_text, response_text
+from tests.support.ports import free_port
 
 QUICK = ("--health-check-interval", "100ms")
 
@@ -119,7 +120,7 @@ def test_a_target_that_does_not_get_healthy_changes_nothing(stage: Stage) -> Non
     proxy = stage.proxy()
     deploy(proxy, old)
     nobody = f"127.0.0.1:{free_port()}"
-    for address, reason in ((ill.address, "it answered 503"), (nobody, "no connection")):
+    for address, reason in ((ill.address, "it answered 503 to /up"), (nobody, "no connection")):
         failed = proxy.command(
             "deploy", "app", "--target", address, "--deploy-timeout", "500ms", *QUICK
         )

@@ -6,9 +6,7 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +14,11 @@ from typing import NamedTuple
 import pytest
 from websockets.sync.client import connect
 
+from tests.e2e.support.apps import App, gunicorn, uvicorn
 from tests.e2e.support.proxy import KPROXY, Proxy, run
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.waiting import wait_until
 
-APPS = Path(__file__).parent / "apps"
 MIB = 1024 * 1024
 
 DEPLOY = """\
@@ -42,35 +40,6 @@ error_pages_path: public
 """
 
 
-class App:
-    """A server process on a socket that is handed to it, so that nobody can take its port."""
-
-    def __init__(self, command: Callable[[int], list[str]], log: Path) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
-        number = self.socket.fileno()
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *command(number)],
-                cwd=APPS,
-                pass_fds=[number],
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-
-    def stop(self) -> None:
-        self.socket.close()
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
-
 class World(NamedTuple):
     proxy: Proxy
     shop: App
@@ -80,13 +49,8 @@ class World(NamedTuple):
 @pytest.fixture(scope="module")
 def world(module_stage: Stage) -> Iterator[World]:
     folder = module_stage.folder
-    shop = App(
-        lambda fd: ["gunicorn", "--workers=1", "--threads=4", f"--bind=fd://{fd}", "shop:app"],
-        folder / "shop.log",
-    )
-    api = App(
-        lambda fd: ["uvicorn", f"--fd={fd}", "--no-access-log", "api:app"], folder / "api.log"
-    )
+    shop = gunicorn("shop:app", folder / "shop.log")
+    api = uvicorn("api:app", folder / "api.log")
     try:
         (folder / "public").mkdir()
         (folder / "public" / "502.html").write_text("<h1>The shop is closed</h1>")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.e2e.support.proxy import Proxy, free_port
+from tests.e2e.support.proxy import Proxy
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import Target, says
 from tests.e2e.support.waiting import wait_until
 from tests.e2e.support.wire import Response, response_text
+from tests.support.ports import free_port
 
 SELDOM = ("--health-check-interval", "60s")
 """So seldom that nobody but the requests themselves can notice that a target is gone."""

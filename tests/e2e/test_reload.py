@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.support.proxy import Load, Proxy, free_port
+from tests.e2e.support.proxy import Load, Proxy
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import Target, echo, says
 from tests.e2e.support.waiting import wait_until
 from tests.e2e.support.wire import Request, Wire, request_text, response_text
+from tests.support.ports import free_port
 
 
 def clients(proxy: Proxy, answers: Counter[str], host: str = "app.example") -> Load:

@@ -74,7 +74,7 @@ def test_a_rollout_that_can_not_be_changes_nothing(stage: Stage) -> None:
         (("deploy", "app"), "a deployment needs a target"),
         (
             ("deploy", "app", "--target", ill.address, "--deploy-timeout", "300ms"),
-            f"app: not healthy within 0.3 s: {ill.address}: it answered 503",
+            f"app: not healthy within 0.3 s: {ill.address}: it answered 503 to /up",
         ),
     ):
         failed = proxy.command("rollout", *arguments)

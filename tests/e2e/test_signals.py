@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support.proxy import TWISTD, Proxy, environment, free_port
+from tests.e2e.support.proxy import TWISTD, Proxy, environment
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import Target
 from tests.e2e.support.waiting import wait_until
 from tests.e2e.support.wire import Request, Wire, request_text, response_text
+from tests.support.ports import free_port
 
 
 class Held:

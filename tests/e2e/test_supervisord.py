@@ -11,14 +11,16 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
-from tests.e2e.support.proxy import Lines, Load, environment, free_port
+from tests.e2e.support.proxy import Lines, Load, environment
 from tests.e2e.support.waiting import PATIENCE, wait_until
 from tests.e2e.support.wire import Wire, request_text
+from tests.support.ports import free_port
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BIN = Path(sys.executable).parent
@@ -27,12 +29,16 @@ BIN = Path(sys.executable).parent
 class Supervisor:
     """``examples/supervisord.conf`` on free ports, in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, changes: Mapping[str, str] = MappingProxyType({})) -> None:
+        """@param changes: what stands in the place of some of the example's text."""
         self.folder = folder
         shutil.copytree(EXAMPLES / "apps", folder / "apps")
         self.ports = {name: free_port() for name in ("8080", "3001", "3002")}
         for name in ("supervisord.conf", "deploy.sh"):
             text = (EXAMPLES / name).read_text()
+            for shown, instead in changes.items():
+                assert shown in text or name == "deploy.sh"
+                text = text.replace(shown, instead)
             for shown, free in self.ports.items():
                 assert shown in text or name == "deploy.sh"
                 text = text.replace(shown, str(free))
@@ -69,8 +75,9 @@ class Supervisor:
     def deploy(self, status: int = 0) -> str:
         return self.run("sh", str(self.folder / "deploy.sh"), status=status)
 
-    def kproxy(self, *command: str) -> str:
-        return self.run(str(BIN / "kproxy"), *command, "--socket", str(self.folder / "kproxy.sock"))
+    def kproxy(self, *command: str, status: int = 0) -> str:
+        socket = str(self.folder / "kproxy.sock")
+        return self.run(str(BIN / "kproxy"), *command, "--socket", socket, status=status)
 
     def wait_until_up(self) -> None:
         commands = self.folder / "kproxy.sock"

@@ -162,6 +162,14 @@ def test_old_versions_are_refused(
     assert "alert protocol version" in said
 
 
+def test_a_client_with_no_cipher_in_common_is_told_so(
+    proxy: Proxy, require_tool: Callable[[str], str]
+) -> None:
+    require_tool("openssl")
+    said = openssl(proxy, "-servername", "app.example", "-tls1_2", "-cipher", "AES128-GCM-SHA256")
+    assert "alert handshake failure" in said
+
+
 @pytest.mark.parametrize("version", [V12, V13])
 def test_sessions_are_resumed(proxy: Proxy, version: ssl.TLSVersion) -> None:
     context = client(version=version)
@@ -621,7 +629,11 @@ def test_https_can_be_turned_off_and_who_needs_it_is_named(stage: Stage) -> None
     proxy = stage.proxy(config, healthy=("plain.example",), KPROXY_HTTPS_PORT="0")
     assert proxy.get(host="plain.example").text == "x"
     assert "(HTTPS)" not in proxy.output
-    proxy.said("HTTPS is turned off, by which nobody reaches shop-app")
+    proxy.said("shop-app can't be reached by HTTPS: it is turned off")
+    command = ("deploy", "more", "--target", target.address, "--host=more.example", "--tls")
+    done = proxy.command(*command)
+    assert done.returncode == 0
+    assert "Warning: more can't be reached by HTTPS: it is turned off" in done.stderr.splitlines()
 
 
 @pytest.mark.parametrize("kind", ["-r epoll", "-r select", "without uvloop"])

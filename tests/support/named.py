@@ -15,7 +15,8 @@ from pathlib import Path
 import dns.message
 import dns.query
 
-from tests.support.pebble import free_ports, wait_for_port
+from tests.support.pebble import wait_for_port
+from tests.support.ports import free_ports
 
 _PATIENCE = 20.0
 

@@ -30,6 +30,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.ports import free_ports
+
 _PATIENCE = 20.0
 
 
@@ -40,6 +42,7 @@ class Pebble:
         self,
         folder: Path,
         *,
+        command: str = "pebble",
         http_port: int,
         tls_port: int,
         dns: str | None = None,
@@ -51,6 +54,7 @@ class Pebble:
     ) -> None:
         """
         @param folder: where its configuration, certificate and logs go.
+        @param command: its program.
         @param dns: HOST:PORT of whom it asks for names; None: a ``pebble-challtestsrv``.
         @param nonce_reject: percentage of good nonces that it refuses all the same.
         @param authorization_reuse: percentage of orders that find a name already validated.
@@ -60,24 +64,19 @@ class Pebble:
         """
         self.folder = folder / "pebble"
         self.folder.mkdir()
-        self.port, management, self._dns_port, self._dns_management = free_ports(4)
-        self.directory = f"https://localhost:{self.port}/dir"
-        self.management = f"https://localhost:{management}"
+        self._command = command
+        self.port = self._management = self._dns_port = self._dns_management = 0
         self.ca_file = self.folder / "ca.pem"
-        self._own_dns = dns is None
-        self._dns = dns or f"127.0.0.1:{self._dns_port}"
+        self._dns = dns
         self._environ = {
             "PEBBLE_VA_NOSLEEP": "1",
             "PEBBLE_WFE_NONCEREJECT": str(nonce_reject),
             "PEBBLE_AUTHZREUSE": str(authorization_reuse),
             "PEBBLE_ALTERNATE_ROOTS": str(alternate_roots),
         }
-        self._config = self.folder / "config.json"
         self._processes = ExitStack()
         certificate, key = self._make_certificate()
-        pebble: dict[str, Any] = {
-            "listenAddress": f"127.0.0.1:{self.port}",
-            "managementListenAddress": f"127.0.0.1:{management}",
+        self._options: dict[str, Any] = {
             "certificate": str(certificate),
             "privateKey": str(key),
             "httpPort": http_port,
@@ -86,11 +85,22 @@ class Pebble:
             "externalAccountMACKeys": dict(external_accounts or {}),
         }
         if certificate_life is not None:
-            pebble["certificateValidityPeriod"] = certificate_life
-        self._config.write_text(json.dumps({"pebble": pebble}))
+            self._options["certificateValidityPeriod"] = certificate_life
+
+    @property
+    def directory(self) -> str:
+        return f"https://localhost:{self.port}/dir"
 
     def __enter__(self) -> Pebble:
-        self.start()
+        for attempts_left in reversed(range(5)):
+            self.port, self._management, self._dns_port, self._dns_management = free_ports(4)
+            try:
+                self.start()
+                break
+            except AssertionError:
+                # Somebody else took a port between our looking and its listening.
+                if not attempts_left or "address already in use" not in self._said():
+                    raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -98,19 +108,26 @@ class Pebble:
 
     def start(self) -> None:
         """Start it, or start it again after `stop`: on the same ports, with nothing remembered."""
+        config = self.folder / "config.json"
+        ports = {
+            "listenAddress": f"127.0.0.1:{self.port}",
+            "managementListenAddress": f"127.0.0.1:{self._management}",
+        }
+        config.write_text(json.dumps({"pebble": {**self._options, **ports}}))
+        dns = self._dns or f"127.0.0.1:{self._dns_port}"
         try:
-            if self._own_dns:
+            if self._dns is None:
                 self._start(
                     "challtestsrv",
                     *("pebble-challtestsrv", "-dns01", f"127.0.0.1:{self._dns_port}"),
                     *("-management", f"127.0.0.1:{self._dns_management}", "-defaultIPv6", ""),
                     *("-http01", "", "-https01", "", "-tlsalpn01", ""),
-                    port=self._dns_management,
+                    listens_on=[self._dns_port, self._dns_management],
                 )
             self._start(
                 "pebble",
-                *("pebble", "-strict", "-config", str(self._config), "-dnsserver", self._dns),
-                port=self.port,
+                *(self._command, "-strict", "-config", str(config), "-dnsserver", dns),
+                listens_on=[self.port, self._management],
             )
         except BaseException:
             self.stop()
@@ -129,6 +146,13 @@ class Pebble:
         answer = json.loads(self._manage(f"/cert-status-by-serial/{serial:x}"))
         return str(answer["Status"])
 
+    def set_renewal_window(self, certificate: str, start: datetime, end: datetime) -> None:
+        """Wish a certificate (PEM) to be renewed between two times; only newer ones can."""
+        window = {"start": start.isoformat(), "end": end.isoformat()}
+        answer = json.dumps({"suggestedWindow": window})
+        body = {"Certificate": certificate, "ARIResponse": answer}
+        self._manage("/set-renewal-info/", json.dumps(body).encode())
+
     def set_txt(self, name: str, value: str) -> None:
         """Have a TXT record in the DNS that the CA sees, beside those that are there."""
         self._dns_command("set-txt", {"host": f"{name}.", "value": value})
@@ -141,18 +165,22 @@ class Pebble:
         """What it has said so far."""
         return (self.folder / "pebble.log").read_text()
 
+    def _said(self) -> str:
+        """What its processes have said so far."""
+        return "".join(path.read_text() for path in self.folder.glob("*.log"))
+
     def _dns_command(self, command: str, body: object) -> None:
         url = f"http://127.0.0.1:{self._dns_management}/{command}"
         with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=_PATIENCE):
             pass
 
-    def _manage(self, path: str) -> bytes:
+    def _manage(self, path: str, body: bytes | None = None) -> bytes:
         context = ssl.create_default_context(cafile=str(self.ca_file))
-        url = f"{self.management}{path}"
-        with urllib.request.urlopen(url, timeout=_PATIENCE, context=context) as answer:
+        url = f"https://localhost:{self._management}{path}"
+        with urllib.request.urlopen(url, body, timeout=_PATIENCE, context=context) as answer:
             return bytes(answer.read())
 
-    def _start(self, log: str, *command: str, port: int) -> None:
+    def _start(self, log: str, *command: str, listens_on: list[int]) -> None:
         with (self.folder / f"{log}.log").open("ab") as output:
             process = subprocess.Popen(
                 command,
@@ -171,7 +199,8 @@ class Pebble:
                 process.wait()
 
         self._processes.callback(end)
-        wait_for_port(port, process)
+        for port in listens_on:
+            wait_for_port(port, process)
 
     def _make_certificate(self) -> tuple[Path, Path]:
         """A CA of its own vouches for the CA's own server, as nobody else would."""
@@ -198,22 +227,6 @@ class Pebble:
             )
         )
         return paths
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody had a moment ago, neither for TCP nor for UDP."""
-    with ExitStack() as held:
-        ports: list[int] = []
-        while len(ports) < count:
-            tcp = held.enter_context(socket.socket())
-            tcp.bind(("127.0.0.1", 0))
-            udp = held.enter_context(socket.socket(type=socket.SOCK_DGRAM))
-            try:
-                udp.bind(tcp.getsockname())
-            except OSError:
-                continue
-            ports.append(tcp.getsockname()[1])
-        return ports
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:

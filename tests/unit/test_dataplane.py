@@ -14,7 +14,6 @@ from kproxy.config.model import Buffering, Logging, Service, Target, WrapperUse
 from kproxy.dataplane import DataPlane, TargetReport
 from kproxy.plugins import find_wrappers
 from kproxy.snapshot import HTTPChallenge, ServiceState, Snapshot, TLSName
-from kproxy.tls.layer import TLSLayer
 from kproxy.tree import WrapperFailed
 from tests.unit.http.memory import Message, Wire, get, post, read_message, read_messages
 from tests.unit.tls.support import TLSClient, issue
@@ -612,7 +611,7 @@ def test_a_handshake_asks_the_control_plane_for_the_certificate_it_lacks() -> No
         return succeed(None)
 
     plane.plane.certificate_wanted = wanted
-    client, wire = TLSClient("tls.example"), Wire(plane.clock).attach(TLSLayer(plane.plane.tls))
+    client, wire = TLSClient("tls.example"), Wire(plane.clock).attach(plane.plane.tls.greet())
     client.talk(wire)
     client.say(host("tls.example"), wire)
     assert asked == ["tls.example"]
@@ -622,7 +621,7 @@ def test_a_handshake_asks_the_control_plane_for_the_certificate_it_lacks() -> No
 def test_without_a_control_plane_nobody_gets_certificates() -> None:
     plane = Plane()
     plane.plane.apply(Snapshot(tls=(TLSName("tls.example"),)))
-    client, wire = TLSClient("tls.example"), Wire(plane.clock).attach(TLSLayer(plane.plane.tls))
+    client, wire = TLSClient("tls.example"), Wire(plane.clock).attach(plane.plane.tls.greet())
     client.talk(wire)
     assert client.alert is not None
     assert wire.closed

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 
 from kproxy.config.model import Buffering, Service, Target, WrapperUse
+from kproxy.metrics.counts import Counts
 from kproxy.plugins import WrapperPlugin, find_wrappers
 from kproxy.tree import (
     Link,
@@ -52,6 +53,18 @@ def test_the_outer_chain_identifies_logs_and_answers_before_a_service_is_known()
         "acme-challenge",
     ]
     assert outer[2].options.write is print
+
+
+def test_requests_are_counted_where_there_is_somewhere_to_count_them() -> None:
+    counts = Counts()
+    outer = outer_chain(print, counts)
+    assert [link.name for link in outer[:4]] == [
+        "request-id",
+        "request-start",
+        "access-log",
+        "metrics",
+    ]
+    assert outer[3].options.counts is counts
 
 
 def test_a_service_with_everything_has_its_wrappers_in_the_order_of_the_design() -> None:

@@ -20,6 +20,7 @@ import yaml
 
 from tests.e2e.support.waiting import PATIENCE, wait_until
 from tests.e2e.support.wire import Response, Wire, request_text
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
@@ -56,14 +57,6 @@ def run(
         timeout=60,
         check=False,
     )
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port that nobody had a moment ago."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.bind((address, 0))
-        return int(sock.getsockname()[1])
 
 
 def write_deploy(path: Path, roles: Mapping[str, Mapping[str, Any]], **top: Any) -> Path:

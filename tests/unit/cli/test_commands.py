@@ -26,6 +26,7 @@ class Server:
         self.head = ""
         self.body: Any = None
         self.answer = b'{"event": "done"}\n'
+        self.silent = False
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(path))
         self._socket.listen()
@@ -44,7 +45,8 @@ class Server:
             lengths = [line.split()[1] for line in text if line.startswith("Content-Length:")]
             body = lines.read(int(lengths[0])) if lengths else b""
             self.body = json.loads(body) if body else None
-            client.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + self.answer)
+            if not self.silent:
+                client.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + self.answer)
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
@@ -130,6 +132,27 @@ def test_each_command_asks_for_one_thing(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (
+            "deploy app --helth-check-path /up",
+            "there is no option --helth-check-path; did you mean --health-check-path?",
+        ),
+        ("deploy app --wibble=3", "there is no option --wibble"),
+        ("deplyo app", "there is no command deplyo; did you mean deploy?"),
+        ("rollout set-percent app", "there is no command set-percent"),
+        ("list app", 'there is one argument too many: "app"'),
+        ("pause", "the following arguments are required: SERVICE"),
+    ],
+)
+def test_what_is_wrong_with_a_command_is_said_in_a_sentence(
+    arguments: str, error: str, capsys: Captured
+) -> None:
+    assert main.main(arguments.split()) == 2
+    assert capsys.readouterr().err.splitlines()[0] == f"Error: {error}"
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         "deploy",
@@ -144,7 +167,9 @@ def test_each_command_asks_for_one_thing(
 )
 def test_wrong_usage_has_status_2(arguments: str, capsys: Captured) -> None:
     assert main.main(arguments.split()) == 2
-    assert "usage: kproxy" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("Error: ")
+    assert said[1].endswith(" --help tells what there is.")
 
 
 def test_a_failure_is_a_sentence_and_status_1(server: Server, capsys: Captured) -> None:
@@ -323,3 +348,11 @@ def test_the_state_is_where_state_belongs(monkeypatch: pytest.MonkeyPatch) -> No
     assert default_state_dir({}, root=True) == Path("/var/lib/kproxy")
     assert default_state_dir({"XDG_STATE_HOME": "/s"}, root=False) == Path("/s/kproxy")
     assert default_state_dir({}, root=False) == Path("/home/x/.local/state/kproxy")
+
+
+def test_a_proxy_that_goes_away_before_it_says_anything_is_named_as_such(
+    server: Server, capsys: Captured
+) -> None:
+    server.silent = True
+    assert main.main(["resume", "app"]) == 1
+    assert "Error: the proxy went away before it was done" in capsys.readouterr().err

@@ -196,7 +196,9 @@ def test_the_version_is_told(capsys: Captured) -> None:
 @pytest.mark.parametrize("arguments", [[], ["check"], ["chekc"], ["check", "--no"]])
 def test_wrong_usage_has_status_2(capsys: Captured, arguments: list[str]) -> None:
     assert main.main(arguments) == 2
-    assert "usage: kproxy" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("Error: ")
+    assert said[1].endswith(" --help tells what there is.")
 
 
 def test_a_fault_of_our_own_is_one_line(

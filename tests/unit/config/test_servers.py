@@ -48,6 +48,10 @@ def test_a_host_may_have_tags(files: Files) -> None:
         ("a:65536", 'should have a port from 1 to 65535, is "a:65536"'),
         ("a:x", 'should have a port from 1 to 65535, is "a:x"'),
         ("'a b'", 'should be a host name or an address, perhaps with :PORT, is "a b"'),
+        (
+            "'http://a:80'",
+            'should be a host name or an address, perhaps with :PORT, and no URL, is "http://a:80"',
+        ),
         ("3", "should be text, is 3; put quotes around it"),
         ("{a: 1}", "should be text, is 1; put quotes around it"),
         ("{a: x, b: y}", "should be one host, or one HOST: TAGS"),

@@ -9,9 +9,11 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
 from kproxy.config.model import Configuration, Service
-from kproxy.control.controller import SAVE_AFTER, Controller, HostInUse
+from kproxy.control.controller import Controller
 from kproxy.control.deployment import DeploymentFailed
 from kproxy.control.progress import Event, Tell, untold
+from kproxy.control.saving import SAVE_AFTER
+from kproxy.control.serving import HostInUse
 from kproxy.dataplane import TargetReport
 from kproxy.snapshot import Split
 from tests.unit.control.support import A, B, C, Log, Plane, Targets, service
@@ -100,7 +102,7 @@ def test_a_service_that_does_not_come_up_in_time_is_reported_once_and_tried_on()
         assert log.texts == []
         case.pass_time(20)
     (text,) = log.texts
-    assert text == "app is not healthy after 5 s, and is tried on: a:1: it answered 500"
+    assert text == "app is not healthy after 5 s, and is tried on: a:1: it answered 500 to /up"
     case.say(A)
     case.pass_time(1)
     assert case.plane.serving == {"app": (A,)}
@@ -192,7 +194,7 @@ def test_a_deployment_that_fails_leaves_the_old_serving() -> None:
     case.pass_time(5)
     (failure,) = results
     assert failure.check(DeploymentFailed)
-    assert "c:1: it answered 500" in str(failure.value)
+    assert "c:1: it answered 500 to /up" in str(failure.value)
     assert case.plane.serving == {"app": (A, B)}
     assert case.plane.drains == []
     # Its health is minded as before.
@@ -291,7 +293,7 @@ def test_what_a_deployment_is_waiting_for_is_told() -> None:
     assert results == [None]
     check = {"event": "check", "target": "b:1"}
     assert told == [
-        {**check, "attempt": 1, "healthy": False, "failure": "it answered 500"},
+        {**check, "attempt": 1, "healthy": False, "failure": "it answered 500 to /up"},
         {**check, "attempt": 2, "healthy": True, "failure": ""},
         {"event": "switched", "service": "app", "targets": ["b:1"]},
         {"event": "draining", "service": "app", "requests": 2},
@@ -431,7 +433,7 @@ def test_a_reload_is_done_when_all_of_it_is_served_or_has_failed() -> None:
         assert case.plane.serving == {"one": (B,), "two": (B,)}
         assert results == []
         case.pass_time(1)
-        assert results == [["two: not healthy within 5 s: c:1: it answered 500"]]
+        assert results == [["two: not healthy within 5 s: c:1: it answered 500 to /up"]]
     assert case.plane.serving == {"one": (B,), "two": (B,)}
     (text,) = log.texts
     assert text.startswith("deployment failed: two: not healthy within 5 s: c:1")
@@ -566,3 +568,54 @@ def test_read_targets_have_to_be_healthy_for_a_deployment_too() -> None:
     assert [each["address"] for each in described["read_targets"]] == ["c:1"]
     case.deploy(service("app", B))
     assert case.plane.drains[-1][1] == (C,)
+
+
+def test_a_service_that_the_file_has_again_by_the_time_of_its_turn_is_not_removed() -> None:
+    case = Case(service("app", A), up=(A,))
+    case.say(down=(B,))
+    case.deploy(service("app", B))
+    first = case.reload()
+    assert case.reload(service("app", A)) == [[]]
+    case.say(B)
+    case.pass_time(1)
+    assert case.plane.serving == {"app": (B,)}
+    assert first == [["app: the configuration was read again"]]
+
+
+def test_the_only_target_that_refuses_a_request_stays_but_is_listed_as_it_is() -> None:
+    case = Case(service("app", A), up=(A,))
+
+    def listed() -> tuple[str, str]:
+        (target,) = case.controller.describe()[0]["targets"]
+        return target["health"], target["failure"]
+
+    case.say(down=(A,))
+    case.plane.target_refused("app", A)
+    assert listed() == ("unhealthy", "it refused a connection")
+    refused(case, A)
+    case.pass_time(1)
+    assert listed() == ("unhealthy", "it answered 500 to /up")
+    assert case.plane.serving == {"app": (A,)}
+    case.say(A)
+    case.pass_time(1)
+    assert listed() == ("healthy", "")
+    asked = len(case.targets.asked)
+    case.pass_time(3)
+    assert len(case.targets.asked) == asked
+    # And again, as often as it happens.
+    case.say(down=(A,))
+    refused(case, A)
+    assert listed()[0] == "unhealthy"
+    assert case.result_of(case.controller.remove("app")) == [None]
+    asked = len(case.targets.asked)
+    case.pass_time(3)
+    assert len(case.targets.asked) == asked
+
+
+def test_a_proxy_that_stops_checks_nothing_again() -> None:
+    case = Case(service("app", A), up=(A,))
+    case.controller.close()
+    asked = len(case.targets.asked)
+    refused(case, A)
+    case.pass_time(2)
+    assert len(case.targets.asked) == asked

@@ -13,7 +13,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
 from kproxy.config.model import CertificateSecrets, Configuration, Service
-from kproxy.control.certificates import Certificates, Nobody
+from kproxy.control.automatic import Nobody
+from kproxy.control.certificates import Certificates
 from kproxy.control.controller import Controller
 from kproxy.control.custom import LOOK, RETRY
 from kproxy.control.deployment import DeploymentFailed
@@ -395,7 +396,7 @@ def test_a_first_start_with_bad_secrets_serves_the_rest() -> None:
 
 
 def test_files_that_were_deployed_by_command_are_read_again_too(tmp_path: Path) -> None:
-    from kproxy.control.flags import deployed, unconfigured
+    from kproxy.control.options import deployed, unconfigured
 
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     certificate.write_text(OLD.chain)

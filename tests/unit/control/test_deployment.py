@@ -49,7 +49,9 @@ def test_a_deployment_fails_when_its_time_is_over_and_says_why() -> None:
     case.clock.pump([1.0] * 4)
     assert case.results == []
     case.clock.advance(1)
-    assert case.failure == ("app: not healthy within 5 s: a:1: it answered 500; b:1: no answer yet")
+    assert case.failure == (
+        "app: not healthy within 5 s: a:1: it answered 500 to /up; b:1: no answer yet"
+    )
     asked = len(case.targets.asked)
     case.clock.pump([1.0] * 5)
     assert len(case.targets.asked) == asked

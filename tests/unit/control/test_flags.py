@@ -17,7 +17,8 @@ from kproxy.config.model import (
     Service,
     Target,
 )
-from kproxy.control.flags import FLAGS, BadFlag, deployed, unconfigured
+from kproxy.control.flags import FLAGS, BadFlag
+from kproxy.control.options import deployed, unconfigured
 from kproxy.durations import parse_duration, show_duration
 
 TARGET = {"target": ["a:1"]}
@@ -192,20 +193,11 @@ def test_a_service_has_a_plain_name(name: str) -> None:
         unconfigured(name)
 
 
-@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.lacks], ids=lambda f: f.name)
-def test_what_is_not_there_yet_is_refused_unless_it_asks_for_nothing(flag: Any) -> None:
-    some: Any = {"boolean": True, "text": "x", "path": "/x", "texts": ["x"]}[flag.kind]
-    none: Any = {"boolean": False, "text": "", "path": "", "texts": []}[flag.kind]
-    with pytest.raises(BadFlag, match=f"--{flag.name} can't be used: this version of kproxy does"):
-        deployed(unconfigured("app"), {**TARGET, flag.key: some})
-    deployed(unconfigured("app"), {**TARGET, flag.key: none})
-
-
-def test_every_option_names_a_field_or_says_what_it_lacks() -> None:
+def test_every_option_names_a_field() -> None:
     known = {field.name for field in fields(Service)}
     for flag in FLAGS:
         elsewhere = flag.name in ("force", "tls-certificate-path", "tls-private-key-path")
-        assert flag.field.partition(".")[0] in known or flag.lacks or elsewhere
+        assert flag.field.partition(".")[0] in known or elsewhere
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kproxy.config.model import Service, Target
+from kproxy.snapshot import Snapshot
+from kproxy.tree import WrapperFailed
 from tests.unit.control.support import A, B, C, service
 from tests.unit.control.test_controller import Case
 
@@ -101,7 +103,7 @@ def test_if_the_one_that_takes_does_not_get_healthy_nothing_changes() -> None:
     (failures,) = results
     assert sorted(failures) == [
         "one: it changes hosts or paths with two, which has failed",
-        "two: not healthy within 5 s: b:1: it answered 500",
+        "two: not healthy within 5 s: b:1: it answered 500 to /up",
     ]
     asked = len(case.targets.asked)
     case.pass_time(3)
@@ -123,3 +125,38 @@ def test_another_reload_in_between_is_followed() -> None:
     case.say(C)
     assert case.reload(at("one", C, "x", "w")) == [[]]
     assert holders(case) == {"x": "one", "w": "one"}
+
+
+def test_if_a_wrapper_of_one_can_not_be_made_at_the_switch_none_of_them_changes() -> None:
+    case = booted(at("one", A, "x"), at("two", B, "y"))
+    apply = case.plane.apply
+
+    def refuse_two(snapshot: Snapshot) -> None:
+        if any(s.service.name == "two" and "x" in s.service.hosts for s in snapshot.services):
+            raise WrapperFailed("service 'two': wrapper 'limit' failed: no")
+        apply(snapshot)
+
+    case.plane.apply = refuse_two  # type: ignore[method-assign]
+    case.say(A, B)
+    snapshots = len(case.plane.snapshots)
+    (failures,) = case.reload(at("one", A, "y"), at("two", B, "x"))
+    assert sorted(failures) == [
+        "one: service 'two': wrapper 'limit' failed: no",
+        "two: service 'two': wrapper 'limit' failed: no",
+    ]
+    assert holders(case) == {"x": "one", "y": "two"}
+    assert len(case.plane.snapshots) == snapshots
+    assert [each.hosts for each in case.controller.services()] == [("x",), ("y",)]
+    # The file can be followed as soon as the wrapper can be made.
+    case.plane.apply = apply  # type: ignore[method-assign]
+    assert case.reload(at("one", A, "y"), at("two", B, "x")) == [[]]
+    assert holders(case) == {"y": "one", "x": "two"}
+
+
+def test_no_snapshot_has_a_host_of_two_services() -> None:
+    case = booted(at("one", A, "x"), at("two", B, "y"))
+    case.say(A, B)
+    case.reload(at("one", A, "y"), at("two", B, "x"))
+    for snapshot in case.plane.snapshots:
+        hosts = [host for each in snapshot.services for host in each.service.hosts]
+        assert sorted(hosts) == ["x", "y"]

@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from kproxy.config.model import Configuration, Service, Target, WrapperUse
-from kproxy.control.controller import SAVE_AFTER, Controller
+from kproxy.control.controller import Controller
 from kproxy.control.progress import Event
+from kproxy.control.saving import SAVE_AFTER
 from kproxy.control.serving import UnknownService
 from kproxy.control.state import State
 from kproxy.snapshot import ServiceState
@@ -384,6 +385,6 @@ def test_services_are_described_with_their_state() -> None:
     assert app["in_configuration"]
     assert [(t["address"], t["health"], t["failure"]) for t in app["targets"]] == [
         ("a:1", "healthy", ""),
-        ("b:1", "unhealthy", "it answered 500"),
+        ("b:1", "unhealthy", "it answered 500 to /up"),
     ]
     assert (cli["state"], cli["message"], cli["in_configuration"]) == ("stopped", "gone", False)

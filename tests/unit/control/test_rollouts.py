@@ -10,7 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from kproxy.config.model import Service, Target
 from kproxy.control.deployment import DeploymentFailed
-from kproxy.control.flags import BadFlag, rolled_out, split_of
+from kproxy.control.flags import BadFlag
+from kproxy.control.options import rolled_out, split_of
 from kproxy.control.progress import Event, Tell, untold
 from kproxy.control.rollouts import NoRollout
 from kproxy.control.serving import UnknownService
@@ -95,7 +96,7 @@ def test_targets_that_do_not_get_healthy_change_nothing() -> None:
     results = roll_out(c, "c:1", deploy_timeout=5)
     c.pass_time(5)
     assert results[0].check(DeploymentFailed)
-    assert str(results[0].value) == "app: not healthy within 5 s: c:1: it answered 500"
+    assert str(results[0].value) == "app: not healthy within 5 s: c:1: it answered 500 to /up"
     assert rollout(c) == Rollout((B,), (), (B,), TEN)
     asked = len(c.targets.times(C))
     c.pass_time(5)

@@ -107,3 +107,15 @@ def test_a_service_whose_ssl_counts_for_nothing_is_told_so() -> None:
     case.deploy(wanted, told.append)
     message = "api has no HTTPS: the service on the root path of its host has none"
     assert {"event": "warning", "message": message} in told
+
+
+def test_a_service_that_nobody_can_reach_by_https_is_told_so() -> None:
+    case = Case()
+    case.say(A)
+    told: list[Event] = []
+    case.controller.changes.why_no_https = lambda: "it is turned off"
+    case.deploy(make("app", hosts=("a.example",)), told.append)
+    assert not [event for event in told if event["event"] == "warning"]
+    case.deploy(make("app", hosts=("a.example",), ssl=True), told.append)
+    message = "app can't be reached by HTTPS: it is turned off"
+    assert {"event": "warning", "message": message} in told

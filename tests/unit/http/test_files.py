@@ -23,6 +23,11 @@ class SocketTransport:
         self.waiting = b""
         self.limits: list[dict[str, int]] = []
         self.protocol: Any = None
+        self.aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.waiting = b""
 
     def get_extra_info(self, name: str) -> Any:
         assert name == "socket"
@@ -212,3 +217,23 @@ def test_the_limits_of_the_transport_are_what_they_were_afterwards(case: Make) -
     one.sender.start()
     one.finish()
     assert one.transport.limits == [{"high": 0}, {}]
+
+
+def test_a_file_that_can_not_be_read_any_more_cuts_the_client_off(case: Make) -> None:
+    one = case(b"x" * 1000)
+    # A folder's descriptor is as good as a broken disk: it is open, and can't be read.
+    folder = os.open("/", os.O_RDONLY)
+    os.dup2(folder, one.file.fileno())
+    os.close(folder)
+    one.sender.start()
+    one.finish()
+    assert one.transport.aborted
+    assert one.done == []
+
+
+def test_a_file_that_has_become_shorter_cuts_the_client_off(case: Make) -> None:
+    one = case(b"x" * 1000, 2000)
+    one.sender.start()
+    one.finish()
+    assert one.transport.aborted
+    assert one.done == []

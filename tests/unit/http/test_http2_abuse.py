@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from h2.errors import ErrorCodes
 from hyperframe.frame import (
+    ContinuationFrame,
     DataFrame,
     ExtensionFrame,
     Frame,
@@ -22,11 +23,11 @@ from hyperframe.frame import (
 from twisted.logger import capturedLogs
 from twisted.web.server import NOT_DONE_YET
 
-from kproxy.http.http2 import MOST_IDLE_FRAMES, MOST_RESETS, PER_SECONDS
 from kproxy.http.http2_frames import MAX_BLOCK
+from kproxy.http.http2_limits import MOST_IDLE_FRAMES, MOST_RESETS, PER_SECONDS
 from kproxy.http.site import Limits
 
-from .http2_client import GET, RawClient, connect, fields, posting
+from .http2_client import GET, RawClient, client, connect, fields, posting
 from .memory import Echo, Engine, Later, Receiver, Streaming
 
 CALM = ErrorCodes.ENHANCE_YOUR_CALM
@@ -110,6 +111,8 @@ def test_requests_over_the_limit_without_end_are_stopped() -> None:
         SettingsFrame(0),
         SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 10}),
         PriorityFrame(1),
+        WindowUpdateFrame(0, 1),
+        WindowUpdateFrame(1, 1),
         ExtensionFrame(0x42, 0, flag_byte=0, body=b""),
     ],
     ids=lambda f: type(f).__name__,
@@ -138,6 +141,42 @@ def test_a_flood_of_data_that_is_all_padding_is_stopped() -> None:
     padding = DataFrame(1, b"", pad_length=255, flags=["PADDED"])
     peer.send_bytes(padding.serialize() * 5000)
     assert peer.goaway == CALM
+
+
+def test_a_flood_of_resets_of_streams_that_have_ended_is_stopped() -> None:
+    peer = raw(Echo())
+    peer.get()
+    assert peer.answered()
+    peer.send_bytes(RstStreamFrame(1).serialize() * (MOST_IDLE_FRAMES * 2))
+    assert peer.goaway == CALM
+
+
+def test_a_window_that_is_opened_byte_by_byte_costs_little() -> None:
+    later = Later()
+    peer = raw(later)
+    peer.send(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0}))
+    peer.get()
+    later.answer(0, b"x" * 100_000)
+    for _ in range(10):
+        peer.send_bytes(WindowUpdateFrame(1, 1).serialize() * 50)
+    sent = [len(f.data) for f in peer.read() if isinstance(f, DataFrame)]
+    assert sent == [50] * 10
+    peer.send_bytes(WindowUpdateFrame(1, 1).serialize() * (MOST_IDLE_FRAMES * 2))
+    assert peer.goaway == CALM
+
+
+def test_a_client_may_open_its_windows_for_each_piece_of_a_frame_that_it_reads() -> None:
+    later = Later()
+    peer = client(Engine(later), window=16384)
+    stream = peer.request()
+    size = 16384 * MOST_IDLE_FRAMES // 4
+    later.answer(0, b"x" * size)
+    while not peer.answers[stream].ended:
+        for _ in range(8):
+            peer.h2.increment_flow_control_window(2048)
+            peer.h2.increment_flow_control_window(2048, stream)
+        peer.turn()
+    assert len(peer.answers[stream].body) == size
 
 
 def test_pings_now_and_then_are_answered_for_ever() -> None:
@@ -178,7 +217,7 @@ def test_a_field_block_that_would_unpack_to_very_much_is_stopped() -> None:
     assert peer.goaway == CALM
 
 
-def test_many_streams_that_a_client_does_not_read_hold_little() -> None:
+def test_many_streams_that_a_client_leaves_no_window_hold_nothing() -> None:
     later = Later()
     peer = raw(later)
     peer.send(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0}))
@@ -208,6 +247,11 @@ def test_many_streams_that_a_client_does_not_read_hold_little() -> None:
         peer.get(2 * index + 1)
         producers.append(Endless(later.requests[index]))
         later.requests[index].registerProducer(producers[index], True)
+    for _ in range(100):
+        for producer in producers:
+            producer.make()
+    assert sum(producer.made for producer in producers) == 0
+    peer.send(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 10}))
     for _ in range(100):
         for producer in producers:
             producer.make()
@@ -298,12 +342,50 @@ def _any_frame(random: Random, peer: RawClient, last: int) -> Frame:
     )[0]
 
 
+def _hostile(random: Random, peer: RawClient, last: int) -> bytes:
+    """What no orderly client sends."""
+    stream = random.randrange(1, last + 4, 2)
+    unfinished = peer.headers(last + 2)
+    unfinished.flags.discard("END_HEADERS")
+    block = random.randbytes(random.randrange(40))
+    garbage = HeadersFrame(last + 2, block, flags=["END_HEADERS", "END_STREAM"])
+    wide = SettingsFrame(0, settings={index: random.getrandbits(32) for index in range(2000)})
+    return random.choice(
+        [
+            garbage.serialize(),
+            unfinished.serialize() + ContinuationFrame(last + 2, b"").serialize() * 50,
+            unfinished.serialize() + ContinuationFrame(last + 2, bytes(16384)).serialize() * 9,
+            WindowUpdateFrame(stream, 1).serialize()[:-4] + bytes(4),
+            WindowUpdateFrame(0, 2**31 - 1).serialize(),
+            PriorityFrame(stream, depends_on=stream, stream_weight=1).serialize(),
+            HeadersFrame(
+                last + 2,
+                peer.encoder.encode(GET),
+                depends_on=last + 2,
+                flags=["END_HEADERS", "PRIORITY"],
+            ).serialize(),
+            wide.serialize(),
+            SettingsFrame(0, settings={4: 2**31 - 1}).serialize(),
+            SettingsFrame(0, settings={5: 16384, 6: 0, 1: 0}).serialize() * 50,
+            GoAwayFrame(0, last_stream_id=2**31 - 1, additional_data=bytes(10_000)).serialize(),
+            RstStreamFrame(last + 100).serialize(),
+            ExtensionFrame(
+                random.randrange(10, 256), stream_id=stream, body=bytes(100)
+            ).serialize(),
+            DataFrame(stream, b"", pad_length=255, flags=["PADDED"]).serialize() * 20,
+            random.randbytes(random.randrange(200)),
+        ]
+    )
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_whatever_a_client_sends_every_request_ends_and_nothing_fails(seed: int) -> None:
     random = Random(seed)
+    hostility = random.choice([0, 0.02, 0.2])
     moody = Moody(random)
     engine = Engine(moody, Limits())
     peer = RawClient(connect(engine))
+    outbox = next(iter(engine.site.connections)).outbox  # type: ignore[attr-defined]
     last = -1
     with capturedLogs() as logs:
         for _ in range(random.randrange(20, 150)):
@@ -311,6 +393,8 @@ def test_whatever_a_client_sends_every_request_ends_and_nothing_fails(seed: int)
             if isinstance(frame, HeadersFrame):
                 last = max(last, frame.stream_id)
             data = bytearray(frame.serialize())
+            if random.random() < hostility:
+                data = bytearray(_hostile(random, peer, last))
             if random.random() < 0.01:
                 data[random.randrange(len(data))] = random.randrange(256)
             if random.random() < 0.05:
@@ -324,3 +408,4 @@ def test_whatever_a_client_sends_every_request_ends_and_nothing_fails(seed: int)
     assert [r for r in moody.requests if not r.finished and not r._disconnected] == []
     assert not engine.site.connections
     assert not engine.clock.getDelayedCalls()
+    assert (outbox.held, outbox.flowing) == (0, set())

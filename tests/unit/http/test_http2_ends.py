@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from h2.errors import ErrorCodes
-from hyperframe.frame import GoAwayFrame, HeadersFrame, PingFrame
+from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame
+from twisted.web.server import NOT_DONE_YET
 
 from kproxy.http.site import Limits
 
-from .http2_client import GET, PREFACE, RawClient, connect
-from .memory import Echo, Engine, Later
+from .http2_client import GET, PREFACE, RawClient, connect, fields, posting
+from .memory import Echo, Engine, Later, Receiver, Streaming
 
 NEVER = 2**31 - 1
 
@@ -218,3 +221,32 @@ def test_nothing_is_left_to_do_when_a_connection_has_gone() -> None:
     peer.wire.reset()
     pass_time(engine, 1000)
     assert not engine.clock.getDelayedCalls()
+
+
+class Watched(Streaming):
+    """Takes bodies, answers what is to be answered, and watches whether requests are forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[weakref.ref[Any]] = []
+
+    def render(self, request: Any) -> Any:
+        self.seen.append(weakref.ref(request))
+        if request.body.length is None:
+            request.body.start(Receiver())
+        return NOT_DONE_YET if request.uri == b"/never" else b"hello"
+
+
+def test_requests_that_have_ended_are_gone_without_the_collector() -> None:
+    watched = Watched()
+    peer = RawClient(connect(Engine(watched)))
+    gc.disable()
+    try:
+        peer.get(1)
+        peer.send(peer.headers(3, posting()), DataFrame(3, b"body", flags=["END_STREAM"]))
+        peer.get(5, fields(path=b"/never"))
+        peer.send(RstStreamFrame(5))
+        assert peer.answered(3)
+        assert [request() for request in watched.seen] == [None] * 3
+    finally:
+        gc.enable()

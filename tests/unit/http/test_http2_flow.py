@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 from h2.events import DataReceived
@@ -9,6 +10,7 @@ from hyperframe.frame import DataFrame, SettingsFrame, WindowUpdateFrame
 from twisted.web.server import NOT_DONE_YET
 
 from kproxy.http.http2_machine import CONNECTION_WINDOW, STREAM_WINDOW
+from kproxy.http.http2_outbox import MOST_HELD
 from kproxy.http.site import Limits
 
 from .http2_client import Client, RawClient, client, connect, posting
@@ -241,6 +243,115 @@ def test_a_producer_that_comes_while_there_is_no_window_waits() -> None:
     assert producer.calls == ["pause"]
 
 
+def test_a_producer_that_comes_while_its_stream_has_no_window_begins_when_it_has() -> None:
+    later = Later()
+    peer = client(Engine(later), window=0)
+    producer = Producer()
+    stream = peer.request()
+    later.requests[0].registerProducer(producer, True)
+    assert producer.calls == ["pause"]
+    peer.take(10, stream)
+    assert producer.calls == ["pause", "resume"]
+    later.requests[0].write(b"x" * 20)
+    assert producer.calls == ["pause", "resume", "pause"]
+    assert peer.wire.take().endswith(b"x" * 10)
+
+
+def test_a_producer_that_comes_while_the_connection_has_no_window_begins_when_it_has() -> None:
+    later = Later()
+    peer = client(Engine(later), window=2**20)
+    full, other = peer.request(), peer.request()
+    later.requests[0].write(b"x" * 65535)
+    producer = Producer()
+    later.requests[1].registerProducer(producer, True)
+    assert producer.calls == ["pause"]
+    peer.take(10)
+    assert producer.calls == ["pause", "resume"]
+    later.answer(1, b"fine")
+    peer.turn()
+    assert peer.answers[other].body == b"fine"
+    assert not peer.answers[full].ended
+
+
+def test_a_producer_that_comes_while_the_transport_is_full_begins_when_it_is_not() -> None:
+    later = Later()
+    peer = client(Engine(later), window=2**20)
+    peer.take(2**24)
+    peer.request(), peer.request()
+    peer.wire.stop_reading()
+    later.requests[0].write(b"x" * 200_000)
+    producer = Producer()
+    later.requests[1].registerProducer(producer, True)
+    assert producer.calls == ["pause"]
+    peer.wire.read_on()
+    assert producer.calls == ["pause", "resume"]
+
+
+def test_a_producer_that_has_used_up_a_window_may_end() -> None:
+    later = Later()
+    peer = client(Engine(later), window=10)
+    producer = Producer()
+    stream = peer.request()
+    later.requests[0].registerProducer(producer, True)
+    later.requests[0].write(b"x" * 10)
+    assert producer.calls == []
+    later.requests[0].unregisterProducer()
+    later.requests[0].finish()
+    peer.turn()
+    assert peer.answers[stream].ended
+
+
+def test_what_a_client_has_not_taken_of_a_write_is_all_that_is_kept_of_it() -> None:
+    later = Later()
+    peer = client(Engine(later), window=90_000)
+    peer.take(2**24)
+    peer.request()
+    tracemalloc.start()
+    try:
+        later.requests[0].write(b"x" * 100_000)
+        peer.wire.take()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 50_000
+
+
+def test_once_much_waits_for_a_client_all_that_can_not_send_pause() -> None:
+    later = Later()
+    peer = client(Engine(later), window=2**20)
+    producers = [Producer() for _ in range(20)]
+    for index, producer in enumerate(producers):
+        peer.request()
+        later.requests[index].registerProducer(producer, True)
+    piece = MOST_HELD // 5
+    written = 0
+    for request, producer in zip(later.requests, producers, strict=True):
+        if producer.calls == []:
+            request.write(b"x" * piece)
+            written += 1
+    assert all(producer.calls[-1] == "pause" for producer in producers)
+    assert MOST_HELD < written * piece < MOST_HELD + 2 * piece
+    peer.take(2**24)
+    assert all(producer.calls[-1] == "resume" for producer in producers)
+
+
+def test_a_stream_with_room_goes_on_however_much_waits_in_others() -> None:
+    later = Later()
+    peer = client(Engine(later), window=10)
+    peer.take(2**24)
+    stream = peer.request()
+    peer.take(2**24, stream)
+    producer = Producer()
+    later.requests[0].registerProducer(producer, True)
+    for index in range(1, 4):
+        peer.request()
+        later.answer(index, b"x" * MOST_HELD)
+    later.requests[0].write(b"y" * 1000)
+    peer.turn()
+    assert producer.calls == []
+    assert peer.answers[stream].body == b"y" * 1000
+
+
 def test_producers_pause_while_the_transport_is_full() -> None:
     later = Later()
     peer = client(Engine(later))
@@ -349,6 +460,25 @@ def test_a_response_that_a_client_leaves_no_window_for_is_given_up() -> None:
     assert peer.answers[stream].reset is not None
     assert ends[0] is not None
     assert engine.site.connections
+
+
+def test_a_producer_that_a_client_leaves_no_window_for_is_asked_before_it_is_given_up() -> None:
+    later = Later()
+    engine = Engine(later, Limits(stalled=30))
+    peer = client(engine, window=0)
+    producer = Producer()
+    stream = peer.request()
+    later.requests[0].registerProducer(producer, True)
+    engine.clock.advance(31)
+    assert producer.calls == ["pause", "resume"]
+    engine.clock.advance(1000)
+    peer.turn()
+    assert peer.answers[stream].reset is None  # it had nothing to send
+    later.requests[0].write(b"x")
+    assert producer.calls == ["pause", "resume", "pause"]
+    engine.clock.advance(31)
+    peer.turn()
+    assert peer.answers[stream].reset is not None
 
 
 def test_a_client_that_reads_nothing_at_all_is_cut_off() -> None:

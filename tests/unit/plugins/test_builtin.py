@@ -47,6 +47,7 @@ def test_all_wrappers_of_the_tree_are_announced() -> None:
         "error-pages",
         "forward-headers",
         "gate",
+        "metrics",
         "path-prefix",
         "refuse-tls",
         "request-buffer",

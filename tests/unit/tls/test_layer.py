@@ -12,7 +12,6 @@ from twisted.internet.task import Clock
 from kproxy.http.site import Limits
 from kproxy.snapshot import Snapshot, TLSChallenge, TLSName
 from kproxy.sockets import HIGH_WATER
-from kproxy.tls.layer import TLSLayer
 from kproxy.tls.server import TLSServer
 from tests.unit.http.memory import (
     Echo,
@@ -38,13 +37,15 @@ class TLSEngine(Engine):
         super().__init__(resource or Echo(), **more)
         self.promise: Deferred[None] = Deferred()
         self.tls = TLSServer(self.site, self.clock, lambda name: self.promise)
+        self.handshakes: list[bool] = []
+        self.tls.handshake_ended = self.handshakes.append
         self.names = [TLSName("a.example", A), TLSName("b.example")]
         challenge = TLSChallenge("c.example", issue("c.example"))
         self.tls.use(Snapshot(tls=tuple(self.names), tls_challenges=(challenge,)))
 
     def wire(self) -> Wire:
         """A connection on which nothing has been said."""
-        return Wire(self.clock).attach(TLSLayer(self.tls))
+        return Wire(self.clock).attach(self.tls.greet())
 
     def connect(self, *names: str, **more: Any) -> tuple[TLSClient, Wire]:
         """A client that has shaken hands, or has tried to."""
@@ -70,6 +71,17 @@ def test_a_hello_that_comes_byte_by_byte_is_as_good_as_any() -> None:
     client.talk(wire)
     client.say(get(), wire)
     assert read_messages(client.received)[0].body == b"GET /"
+
+
+def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered() -> None:
+    client, wire = TLSClient(), TLSEngine().wire()
+    wire.send(client.hello())
+    client.feed(wire.take())
+    assert client.connected
+    client.tls.write(get(b"/early"))
+    wire.send(client.take())
+    client.talk(wire)
+    assert read_messages(client.received)[0].body == b"GET /early"
 
 
 @pytest.mark.parametrize(("name", "reason"), [("x.example", "UNRECOGNIZED_NAME")])
@@ -111,6 +123,39 @@ def test_a_handshake_that_fails_half_way_gets_openssls_alert() -> None:
     assert "HANDSHAKE_FAILURE" in client.alert.upper().replace(" ", "_")
     assert wire.closed
     assert not engine.site.connections
+
+
+def test_a_client_that_speaks_only_what_is_old_is_told_so() -> None:
+    wire = TLSEngine().wire()
+    hello = bytearray(TLSClient(context=client_context(version=V12)).hello())
+    assert hello[9:11] == b"\x03\x03"
+    hello[9:11] = b"\x03\x02"
+    wire.send(bytes(hello))
+    assert wire.received == b"\x15\x03\x02\x00\x02\x02\x46"  # protocol_version
+    assert wire.closed
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_hello_is_forgotten() -> None:
+    engine = TLSEngine()
+    wire = engine.wire()
+    wire.send(TLSClient().hello()[:100])
+    wire.send_eof()
+    assert wire.closed
+    assert not engine.site.connections
+
+
+def test_each_handshake_is_counted_once() -> None:
+    engine = TLSEngine()
+    client, wire = engine.connect()
+    client.say(get(), wire)
+    client.close(wire)
+    assert engine.handshakes == [True]
+    engine.connect("x.example")
+    engine.connect(context=ssl.create_default_context())
+    plain, silent = engine.wire(), engine.wire()
+    plain.send(get())
+    silent.reset()
+    assert engine.handshakes == [True, False, False, False, False]
 
 
 def test_a_client_that_does_not_trust_us_is_let_go() -> None:
@@ -187,6 +232,9 @@ def test_what_a_client_sends_while_it_waits_is_bounded() -> None:
     _, wire = engine.connect("b.example")
     wire.send(bytes(10_000), bytes(10_000))
     assert not wire.reading
+    engine.tls.use(Snapshot(tls=(TLSName("b.example", issue("b.example")),)))
+    engine.promise.callback(None)
+    assert wire.producerState == "producing"
 
 
 def test_a_draining_site_closes_what_is_in_its_handshake() -> None:

@@ -57,7 +57,13 @@ class Asked:
             results.append(failure.value.code)
 
         hello = ClientHello(name, protocols)
-        self.server.welcome(hello).addCallbacks(results.append, failed)
+        try:
+            welcome = self.server.welcome(hello)
+        except TLSAlert as alert:
+            return [alert.code]
+        if welcome is not None:
+            return [welcome]
+        self.server.welcome_later(hello).addCallbacks(results.append, failed)
         return results
 
 
@@ -197,7 +203,7 @@ def test_a_control_plane_that_raises_is_no_worse_than_one_that_fails() -> None:
     server = TLSServer(Site(Echo(), Echo(), clock), clock, broken)
     server.use(Snapshot(tls=(TLSName("b.example"),)))
     failures: list[Any] = []
-    server.welcome(ClientHello("b.example")).addErrback(failures.append)
+    server.welcome_later(ClientHello("b.example")).addErrback(failures.append)
     assert failures[0].value.code == INTERNAL_ERROR
 
 

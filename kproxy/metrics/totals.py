@@ -1,0 +1,51 @@
+"""What all data planes have counted together, whichever of them are still there."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+from kproxy.metrics.catalog import METRICS, Measured
+
+_GAUGES = frozenset(metric.name for metric in METRICS if metric.kind == "gauge")
+
+
+class Totals:
+    """Adds up what data planes measure.
+
+    A counter must never go down, or Prometheus takes that for a restart. So what a data plane had
+    counted when it was last asked is kept for good when it is gone; its gauges are gone with it.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[Hashable, Measured] = {}
+        self._gone: Measured = {}
+
+    def update(self, source: Hashable, measured: Measured) -> None:
+        """Take what a data plane measures now.
+
+        @param source: which one it is; its successor has to be another one.
+        """
+        self._last[source] = measured
+
+    def gone(self, source: Hashable) -> None:
+        """A data plane has ended; nothing happens if it has never measured anything."""
+        last = self._last.pop(source, {})
+        counters = {name: series for name, series in last.items() if name not in _GAUGES}
+        self._gone = merged((self._gone, counters))
+
+    def total(self) -> Measured:
+        """The sum of all that there are, and have been."""
+        return merged((self._gone, *self._last.values()))
+
+
+def merged(parts: Iterable[Measured]) -> Measured:
+    """The sum of some measurements."""
+    sums: dict[str, dict[tuple[str, ...], list[float]]] = {}
+    for measured in parts:
+        for name, series in measured.items():
+            into = sums.setdefault(name, {})
+            for labels, numbers in series:
+                key = tuple(labels)  # a list, if it came as JSON
+                before = into.get(key, [0] * len(numbers))
+                into[key] = [old + new for old, new in zip(before, numbers, strict=True)]
+    return {name: list(series.items()) for name, series in sums.items()}

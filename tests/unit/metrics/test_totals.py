@@ -1,0 +1,75 @@
+"""Sums over data planes, which come and go."""
+
+from __future__ import annotations
+
+import json
+
+from kproxy.metrics.catalog import Measured
+from kproxy.metrics.totals import Totals, merged
+
+REQUESTS = "kamal_proxy_http_requests_total"
+DURATIONS = "kamal_proxy_http_request_duration_seconds"
+CONNECTIONS = "kproxy_client_connections"
+LABELS = ("app", "GET", "200")
+
+
+def measured(requests: float, connections: float = 0) -> Measured:
+    return {REQUESTS: [(LABELS, [requests])], CONNECTIONS: [((), [connections])]}
+
+
+def test_all_that_there_are_are_added_up() -> None:
+    totals = Totals()
+    totals.update(1, measured(3, 5))
+    totals.update(2, measured(4, 6))
+    assert totals.total() == {REQUESTS: [(LABELS, [7])], CONNECTIONS: [((), [11])]}
+
+
+def test_what_one_measures_replaces_what_it_has_measured() -> None:
+    totals = Totals()
+    totals.update(1, measured(3, 5))
+    totals.update(1, measured(4, 2))
+    assert totals.total() == measured(4, 2)
+
+
+def test_the_counters_of_one_that_is_gone_stay_and_its_gauges_go() -> None:
+    totals = Totals()
+    totals.update(1, measured(3, 5))
+    totals.gone(1)
+    assert totals.total() == {REQUESTS: [(LABELS, [3])]}
+    totals.update(2, measured(1, 1))
+    assert dict(totals.total()) == {REQUESTS: [(LABELS, [4])], CONNECTIONS: [((), [1])]}
+    totals.gone(2)
+    totals.gone(2)
+    assert totals.total() == {REQUESTS: [(LABELS, [4])]}
+
+
+def test_one_that_has_never_measured_anything_may_go() -> None:
+    totals = Totals()
+    totals.gone("never seen")
+    assert totals.total() == {}
+
+
+def test_histograms_are_added_bucket_by_bucket() -> None:
+    one: Measured = {DURATIONS: [(LABELS, [1, 2, 0.5])]}
+    other: Measured = {DURATIONS: [(LABELS, [0, 4, 0.25]), (("app", "GET", "404"), [1, 0, 0.1])]}
+    assert merged((one, other)) == {
+        DURATIONS: [(LABELS, [1, 6, 0.75]), (("app", "GET", "404"), [1, 0, 0.1])]
+    }
+
+
+def test_what_came_as_json_is_added_to_what_did_not() -> None:
+    totals = Totals()
+    totals.update(1, measured(3))
+    totals.update(2, json.loads(json.dumps(measured(4))))
+    assert totals.total()[REQUESTS] == [(LABELS, [7])]
+
+
+def test_what_is_handed_in_is_not_changed() -> None:
+    first, second = measured(1), measured(2)
+    merged((first, second))
+    totals = Totals()
+    totals.update(1, first)
+    totals.gone(1)
+    totals.update(2, second)
+    totals.total()
+    assert (first, second) == (measured(1), measured(2))
