@@ -60,6 +60,11 @@ def test_a_unit_is_well_formed_and_starts_what_there_is(unit: Block) -> None:
     assert started == 1
 
 
+def test_the_example_for_systemd_is_the_unit_that_is_shown() -> None:
+    example = (DOCS.parent / "examples" / "kproxy.service").read_text("utf-8")
+    assert example.partition("\n\n")[2] == UNITS[0].text
+
+
 def limit_of(what: str) -> str:
     found = re.search(rf"^\| {re.escape(what)} \| ([^|]*) \|", TEXT, re.M)
     assert found is not None, what
