@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,7 @@ class ProxyService(Service):
             certificates,
             in_thread,
             os.environ,
+            elapsed=time.perf_counter,
         )
         self._most_connections = connection_limit()
         self._end_on_signals()

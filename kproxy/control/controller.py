@@ -57,17 +57,19 @@ class Controller:
         in_thread: InThread = at_once,
         environ: Mapping[str, str] = MappingProxyType({}),
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        elapsed: Callable[[], float] | None = None,
     ) -> None:
         """@param trace: takes an event for every single health check, for debugging.
         @param store: where the state is kept; by default nowhere.
         @param certificates: by default there are none from a CA.
         @param environ: for the secrets of services, which are read `in_thread`.
-        @param now: the time, in UTC."""
+        @param now: the time, in UTC.
+        @param elapsed: see `kproxy.control.serving.Serving`; by default the clock's seconds."""
         ask = ask if trace is None else traced(ask, trace)
         self._data_plane = data_plane
         self._now = now
         self._certificates = certificates = certificates or Certificates(Nobody)
-        self._serving = serving = Serving(data_plane, clock, certificates)
+        self._serving = serving = Serving(data_plane, clock, certificates, elapsed)
         self._saving = saving = Saving(store or NoStore(), serving.state, clock)
         self._drains = drains = Drains(data_plane, clock)
         self._boot = boot = Boot(serving, saving, data_plane, clock, ask)

@@ -137,6 +137,10 @@ class Entry:
             checks.stop()
 
 
+REST = 10
+"""How many times as long as it takes to publish the health of targets nothing is published of it."""
+
+
 class Serving:
     """The services that are served, by name.
 
@@ -146,8 +150,13 @@ class Serving:
     """
 
     def __init__(
-        self, data_plane: DataPlane, clock: IReactorTime, certificates: Certificates
+        self,
+        data_plane: DataPlane,
+        clock: IReactorTime,
+        certificates: Certificates,
+        elapsed: Callable[[], float] | None = None,
     ) -> None:
+        """@param elapsed: seconds, by a clock that does not stand still while this works."""
         self.entries: dict[str, Entry] = {}
         self.declared: dict[str, Service] = {}
         self.removed: dict[str, str] = {}
@@ -158,6 +167,8 @@ class Serving:
         self._own: list[Service] = []
         self._followed: Mapping[str, Service] = {}
         self._soon: IDelayedCall | None = None
+        self._elapsed = elapsed or clock.seconds
+        self._rest = 0.0
 
     def heeded(self, name: str) -> str | None:
         """The last word of the configuration file on a service that has been followed or
@@ -246,13 +257,16 @@ class Serving:
             raise
 
     def publish_soon(self) -> None:
-        """The health of a target has changed; whatever else changes at the same time goes along."""
+        """The health of a target has changed; whatever else changes meanwhile goes along. With many
+        services, of which each has such news at a boot, publishing would be all that is done."""
         if self._soon is None:
-            self._soon = self._clock.callLater(0, self._publish_now)
+            self._soon = self._clock.callLater(self._rest, self._publish_now)
 
     def _publish_now(self) -> None:
         self._soon = None
+        began = self._elapsed()
         self.publish()
+        self._rest = REST * (self._elapsed() - began)
 
     def close(self) -> None:
         """Publish nothing that is not asked for."""

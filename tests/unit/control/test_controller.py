@@ -13,9 +13,9 @@ from kproxy.control.controller import Controller
 from kproxy.control.deployment import DeploymentFailed
 from kproxy.control.progress import Event, Tell, untold
 from kproxy.control.saving import SAVE_AFTER
-from kproxy.control.serving import HostInUse
+from kproxy.control.serving import REST, HostInUse
 from kproxy.dataplane import TargetReport
-from kproxy.snapshot import Split
+from kproxy.snapshot import Snapshot, Split
 from tests.unit.control.support import A, B, C, Log, Plane, Targets, service
 
 
@@ -66,6 +66,35 @@ def test_services_are_known_at_once_and_served_when_a_target_is_healthy() -> Non
     case.targets.waiting[0][1].callback(200)
     case.pass_time(0)
     assert case.plane.serving == {"one": (A,), "two": ()}
+
+
+def test_while_publishing_takes_long_news_of_health_is_collected() -> None:
+    case = Case()
+    spent = 0.0
+
+    class Slow(Plane):
+        def apply(self, snapshot: Snapshot) -> None:
+            nonlocal spent
+            spent += 0.5
+            super().apply(snapshot)
+
+    plane = Slow()
+    controller = Controller(
+        plane, case.clock, case.targets.ask, elapsed=lambda: case.clock.seconds() + spent
+    )
+    controller.boot([service("one", A), service("two", B), service("three", C)])
+    asked = [deferred for _, deferred in case.targets.waiting]
+    asked[0].callback(200)
+    case.clock.advance(0)
+    assert plane.serving == {"one": (A,), "two": (), "three": ()}
+    count = len(plane.snapshots)
+    for each in asked[1:]:
+        each.callback(200)
+        case.clock.advance(0.1)
+    assert len(plane.snapshots) == count
+    case.clock.advance(REST * 0.5)
+    assert plane.serving == {"one": (A,), "two": (B,), "three": (C,)}
+    assert len(plane.snapshots) == count + 1
 
 
 def test_with_several_targets_the_ones_that_are_up_serve() -> None:
