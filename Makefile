@@ -2,6 +2,7 @@
 # test   all tests; ARGS="-k name" is passed on to pytest, JOBS=0 runs them one after the other
 # lint   ruff and mypy
 # bench  kproxy beside other proxies
+# bench-workers  what workers gain and cost, and what restarts do
 # test-compiled  the unit tests on what `pip install` makes of kproxy
 # clean  removes what the others made
 #
@@ -13,11 +14,11 @@ ARGS ?=
 
 # Commands that tests run; "command=package" where Debian's package has another name.
 TEST_TOOLS = curl openssl zsh fish pebble pebble-challtestsrv=pebble named=bind9 \
-	h2load=nghttp2-client chromium certutil=libnss3-tools
+	h2load=nghttp2-client chromium prometheus certutil=libnss3-tools
 # What `make bench` measures with, and compares with. It does without those that can't be installed.
 BENCH_TOOLS = wrk nginx=nginx-light haproxy caddy
 
-.PHONY: demo test test-ready test-compiled lint format bench clean
+.PHONY: demo test test-ready test-compiled lint format bench bench-workers bench-ready clean
 
 demo:
 	@.ci/venv base
@@ -49,12 +50,17 @@ format:
 	@$(VENV)/bin/python -m ruff check --fix .
 	@$(VENV)/bin/python -m ruff format .
 
-bench:
+bench: bench-ready
+	@$(VENV)/bin/python -m bench $(ARGS)
+
+bench-workers: bench-ready
+	@$(VENV)/bin/python -m bench.workers $(ARGS)
+
+bench-ready:
 	@.ci/venv base
 	@.ci/packages $(BENCH_TOOLS) || true
 	@test -x .venv-compiled/bin/pip || $(PYTHON) -m venv .venv-compiled
 	@.venv-compiled/bin/pip install -q -c constraints.txt .
-	@$(VENV)/bin/python -m bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-compiled build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ without deployments comes first. Then, without load, many deployments, and what 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import http.client
 import json
 import socket
@@ -20,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 from bench import origin, processes, procfs, wrk
 from bench.cases import Case
@@ -30,7 +31,7 @@ from bench.proxies.kproxy import TWISTD, KProxy
 LOAD = Case("deployments", "GETs of 120 bytes while deployments go on")
 DOWNLOADS = 4
 DOWNLOAD_SECONDS = 4.0
-"""How long one takes: the client reads no faster."""
+"""How long one takes, if nothing else is said: the client reads no faster."""
 EVERY_SECONDS = 0.3
 """How often a deployment begins."""
 SERVICE = "/services/bench"
@@ -51,14 +52,20 @@ class Deployed:
 
 @dataclass
 class Downloads:
-    """Clients that read slowly, one response after the other."""
+    """Clients that read slowly, one response after the other, and none begins when another does.
+
+    @ivar seconds: how long one takes.
+    """
 
     port: int
+    seconds: float = DOWNLOAD_SECONDS
     complete: int = 0
     failures: list[str] = field(default_factory=list)
+    _whole: ClassVar[bytes] = hashlib.sha256(origin.body("10m")).digest()
     _stop: threading.Event = field(default_factory=threading.Event)
 
-    def read(self) -> None:
+    def read(self, delay: float) -> None:
+        self._stop.wait(delay)
         while not self._stop.is_set():
             try:
                 self._one()
@@ -71,18 +78,22 @@ class Downloads:
         connection.request("GET", "/10m", headers={"Host": LOAD.host(0)})
         response = connection.getresponse()
         pieces = 100
-        left = origin.HUGE
+        left, received = origin.HUGE, hashlib.sha256()
         while left:
-            read = len(response.read(min(left, origin.HUGE // pieces)))
-            if not read:
+            piece = response.read(min(left, origin.HUGE // pieces))
+            if not piece:
                 raise http.client.IncompleteRead(b"", left)
-            left -= read
-            time.sleep(DOWNLOAD_SECONDS / pieces)
+            left -= len(piece)
+            received.update(piece)
+            time.sleep(self.seconds / pieces)
         connection.close()
+        if received.digest() != self._whole:
+            raise http.client.HTTPException("the body was another one")
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self.read) for _ in range(DOWNLOADS)]
+        delays = [number * self.seconds / DOWNLOADS for number in range(DOWNLOADS)]
+        threads = [threading.Thread(target=self.read, args=(delay,)) for delay in delays]
         for thread in threads:
             thread.start()
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +12,8 @@ from pathlib import Path
 from bench import processes
 from bench.proxies import nginx
 
-SMALL, LARGE, HUGE = 120, 100 * 1024, 10 * 1024 * 1024
-BODIES = {"120b": SMALL, "100k": LARGE, "10m": HUGE}
+HUGE = 10 * 1024 * 1024
+BODIES = {"120b": 120, "100k": 100 * 1024, "10m": HUGE}
 SCRIPT = Path(__file__).with_name("origin_script.py")
 READY_SECONDS = 30.0
 
@@ -46,11 +48,16 @@ NGINX_HTTP = """\
 """
 
 
+def body(name: str) -> bytes:
+    """What is served as ``/name``: letters in such an order that a piece in the wrong place shows."""
+    return base64.b64encode(random.Random(name).randbytes(BODIES[name] // 4 * 3))
+
+
 def write_bodies(folder: Path) -> None:
     """Make the files that are served."""
     folder.mkdir()
-    for name, size in BODIES.items():
-        (folder / name).write_bytes(b"x" * size)
+    for name in BODIES:
+        (folder / name).write_bytes(body(name))
 
 
 def start(workdir: Path, port: int) -> processes.Process:
@@ -60,7 +67,7 @@ def start(workdir: Path, port: int) -> processes.Process:
     if program is None:
         argv = [sys.executable, str(SCRIPT), str(port), str(workdir / "www")]
         return processes.spawn(argv, workdir)
-    http = NGINX_HTTP.format(workdir=workdir, port=port, small="x" * SMALL)
+    http = NGINX_HTTP.format(workdir=workdir, port=port, small=body("120b").decode())
     return nginx.run(program, workdir, http)
 
 

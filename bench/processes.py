@@ -121,7 +121,7 @@ def wait_until(ready: Callable[[], bool], process: Process, workdir: Path, timeo
         if process.poll() is not None:
             raise NotReadyError(f"exited with {process.returncode}: {last_words(workdir)}")
         if time.monotonic() > deadline:
-            raise NotReadyError(f"no 200 within {timeout:g} s: {last_words(workdir)}")
+            raise NotReadyError(f"not ready within {timeout:g} s: {last_words(workdir)}")
         time.sleep(POLL_SECONDS)
 
 

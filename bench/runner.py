@@ -36,8 +36,8 @@ class Running:
         return procfs.session_pids(self.process.pid)
 
     def cpu_ns(self) -> int:
-        """What they have spent so far."""
-        return procfs.cpu_ns(self.pids())
+        """What they have spent so far, and those that have ended."""
+        return procfs.cpu_ns(self.pids()) + procfs.ended_cpu_ns(self.process.pid)
 
     def memory_kb(self) -> int:
         """What they hold."""
@@ -95,9 +95,11 @@ def load(case: Case, proxy: Running, seconds: int) -> Sample:
         return wrk.run(case, proxy.port, lua, seconds)
 
     ask(WARM_UP_SECONDS)
-    before = proxy.cpu_ns()
+    before, busy = proxy.cpu_ns(), procfs.busy_ns()
     totals = ask(seconds)
-    return wrk.sample(totals, proxy.cpu_ns() - before)
+    busy = procfs.busy_ns() - busy
+    sample = wrk.sample(totals, proxy.cpu_ns() - before)
+    return {**sample, "busy_cores": busy / 1e3 / totals["duration_us"]}
 
 
 def shake_hands(case: Case, proxy: Running, seconds: int) -> Sample:

@@ -26,11 +26,6 @@ from kproxy.control.options import default_of
 PAGES = [Path(__file__).with_name(name) for name in ("reference.md", "commands.md", "openapi.yaml")]
 _TABLE = re.compile(r"(<!-- (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-NOT_YET = {
-    "x-kproxy.workers",
-}
-"""Options that are read and checked, but that no code serves yet."""
-
 DEFAULTS = {
     "proxy.forward_headers": "`true` without `ssl`, `false` with",
     "proxy.path_prefix": "`/`",
@@ -161,7 +156,7 @@ def _flags(flags: Sequence[Flag]) -> str:
 def _options(section: Section[Any], prefix: str, leave_out: Container[str] = ()) -> str:
     rows = [
         (
-            _key(key),
+            f"`{key}`",
             VALUES.get(key, option.type.description),
             _default(key, holder, option),
             option.help,
@@ -175,11 +170,6 @@ def _options(section: Section[Any], prefix: str, leave_out: Container[str] = ())
 def _ignored(option: Option) -> bool:
     """Whether an option is there for Kamal only."""
     return isinstance(option.type, Anything) and option.help in ("", "Ignored: for Docker only.")
-
-
-def _key(name: str) -> str:
-    later = any(name == each or name.startswith(f"{each}.") for each in NOT_YET)
-    return f"`{name}`{' *' if later else ''}"
 
 
 def _default(name: str, section: Section[Any], option: Option) -> str:

@@ -1,8 +1,9 @@
 """The data plane: serves what snapshots say. It decides nothing, and reads no configuration.
 
-The control plane knows three of its methods: `apply`, `drain`, `report`. The data plane knows two
-things of the control plane: that it may be asked for a certificate (`DataPlane.certificate_wanted`),
-and told of a target that takes no connection (`DataPlane.target_refused`).
+The control plane knows four of its methods: `apply`, `drain`, `report`, `refresh`. The data plane
+knows two things of the control plane: that it may be asked for a certificate
+(`DataPlane.certificate_wanted`), and told of a target that takes no connection
+(`DataPlane.target_refused`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
@@ -117,10 +118,11 @@ class DataPlane:
 
     # The interface to the control plane.
 
-    def apply(self, snapshot: Snapshot) -> None:
+    def apply(self, snapshot: Snapshot) -> Deferred[None]:
         """Serve this from the next request on. Requests under way end as they began, but one that
         has no target yet gets one of the new targets.
 
+        @return: has fired: in this process, it is served when this returns.
         @raise WrapperFailed: a wrapper does not take its options; nothing has changed then.
         """
         changed = [s for s in snapshot.services if self._applied.get(s.service.name) is not s]
@@ -145,6 +147,7 @@ class DataPlane:
                 self._retire(name, gone, target)
         if routes_changed:
             self._route()
+        return succeed(None)
 
     def _route(self) -> None:
         """Build what finds a service; every request from now on follows it."""
@@ -236,6 +239,10 @@ class DataPlane:
         pools = {name: served.pools.values() for name, served in self._served.items()}
         return self._counts.measured(len(self.site.connections), pools)
 
+    def refresh(self) -> Deferred[None]:
+        """Let `report` tell what is; here it always does."""
+        return succeed(None)
+
     def explain(self, question: Question) -> Deferred[dict[str, Any]]:
         """What would become of a request, as far as that can be told without sending it.
 
@@ -275,7 +282,7 @@ class DataPlane:
             self._clock,
             service.response_timeout,
             lambda target: self.target_refused(service.name, target),
-            None if counts is None else counts.answers.append,
+            None if counts is None else counts.responses.observe,
         )
         links = service_chain(service, control, self._in_thread, readers=readers)
         try:

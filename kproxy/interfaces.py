@@ -164,6 +164,7 @@ class IStreamingRequest(IRequest):
     body: object = Attribute("The `IBody` of the request. A wrapper may put another in its place.")
     form_pending: bool = Attribute("Whether `args` still lacks what a form in the body may hold.")
     upgrade: bytes = Attribute("The protocols that the client asks to switch to; mostly empty.")
+    took: int = Attribute("Nanoseconds from its head to its end, for `on_finish`; 0 before that.")
     response_trailers: Pairs = Attribute("Fields to send after a chunked body; set before finish.")
     notes: dict[str, object] = Attribute(
         "What one wrapper tells others about this request without knowing them. Known names: "

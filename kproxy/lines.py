@@ -69,7 +69,7 @@ class LineWriter:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def write(self, line: str) -> None:
-        """Add a line; it ends with its line feed."""
+        """Add a line, or several; each ends with its line feed."""
         self._lines.append(line)
         if self._closed:
             self.close()
@@ -151,6 +151,10 @@ class LineWriter:
     def close(self) -> None:
         """Write what waits now, and what may still come as it comes."""
         self._closed = True
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits now; blocks until it is written."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

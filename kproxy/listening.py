@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -20,24 +22,64 @@ class CannotListen(Exception):
     """A port can't be had; the text says which, and why."""
 
 
-def bind_all(addresses: tuple[str, ...], port: int) -> list[socket.socket]:
-    """Sockets that listen on a port.
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A socket that listens, for another program that goes on with it."""
 
-    @param addresses: none: all there are, of both families where the machine has both.
-    @raise CannotListen: one of them can't be had; none is left open.
+    address: str
+    port: int
+    descriptor: int
+
+
+class Binder:
+    """Binds the sockets of ports.
+
+    @param inherited: sockets that listen already. They are taken where they are asked for.
     """
-    sockets: list[socket.socket] = []
-    for address in addresses or ("0.0.0.0", "::"):
-        try:
-            sockets.append(bound_socket(address, port))
-        except OSError as error:
-            if not addresses and address == "::" and sockets:
-                continue  # a machine without IPv6
-            for sock in sockets:
-                sock.close()
-            reason = error.strerror or str(error)
-            raise CannotListen(f"can't listen on {address} port {port}: {reason}") from error
-    return sockets
+
+    def __init__(self, inherited: Iterable[Port] = ()) -> None:
+        self._inherited = {(each.address, each.port): each.descriptor for each in inherited}
+        self._sockets: dict[tuple[str, int], socket.socket] = {}
+
+    def bind(self, addresses: tuple[str, ...], port: int) -> list[socket.socket]:
+        """Sockets that listen on a port.
+
+        @param addresses: none: all there are, of both families where the machine has both.
+        @raise CannotListen: one of them can't be had; none is left open.
+        """
+        sockets: dict[tuple[str, int], socket.socket] = {}
+        for address in addresses or ("0.0.0.0", "::"):
+            try:
+                sockets[address, port] = self._bound(address, port)
+            except OSError as error:
+                if not addresses and address == "::" and sockets:
+                    continue  # a machine without IPv6
+                for sock in sockets.values():
+                    sock.close()
+                reason = error.strerror or str(error)
+                raise CannotListen(f"can't listen on {address} port {port}: {reason}") from error
+        self._sockets.update(sockets)
+        return list(sockets.values())
+
+    def _bound(self, address: str, port: int) -> socket.socket:
+        descriptor = self._inherited.pop((address, port), None)
+        if descriptor is None:
+            return bound_socket(address, port)
+        return socket.socket(fileno=descriptor)
+
+    def close_unwanted(self) -> None:
+        """Close what was inherited, and nobody has asked for."""
+        for descriptor in self._inherited.values():
+            os.close(descriptor)
+        self._inherited.clear()
+
+    def ports(self) -> tuple[Port, ...]:
+        """What listens."""
+        return tuple(
+            Port(address, port, sock.fileno())
+            for (address, port), sock in self._sockets.items()
+            if sock.fileno() >= 0
+        )
 
 
 class HTTPSPort:
@@ -56,7 +98,7 @@ class HTTPSPort:
         asked: int | None,
         configuration: Configuration,
         clock: IReactorTime,
-        bind: Callable[[tuple[str, ...], int], list[socket.socket]] = bind_all,
+        bind: Callable[[tuple[str, ...], int], list[socket.socket]],
     ) -> None:
         """@param asked: the port of the command line; 0: HTTPS is not wanted.
         @raise CannotListen: the port can't be had, and somebody counts on it."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
-import resource
-import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
-from twisted.python.logfile import LogFile
 
+from kproxy import __version__
 from kproxy.config import Configuration, ConfigurationError
 from kproxy.config.model import Acme, Run
 from kproxy.control.admin import Admin
@@ -30,44 +29,40 @@ from kproxy.control.controller import Controller
 from kproxy.control.progress import Tell, untold
 from kproxy.control.state import State, StateDirInUse, StateFile
 from kproxy.dataplane import DataPlane
+from kproxy.front import Front, connection_limit
 from kproxy.interfaces import IWrapperPlugin
-from kproxy.lines import LineWriter
-from kproxy.listening import HTTPSPort, bind_all
-from kproxy.logs import EventLog, takes_events
+from kproxy.listening import Binder, HTTPSPort
 from kproxy.metrics.catalog import Measured
 from kproxy.metrics.counts import Counts
 from kproxy.metrics.process import measure_process
-from kproxy.metrics.totals import Totals, merged
-from kproxy.network import Listener, network_of
+from kproxy.metrics.totals import counters, merged
+from kproxy.network import network_of
+from kproxy.output import Output
 from kproxy.paths import default_socket, default_state_dir
+from kproxy.signals import end_on_signals, handle_signals
+from kproxy.succession.command import CommandLine, options_again
+from kproxy.succession.legacy import Legacy
+from kproxy.succession.restarts import Restarts
+from kproxy.succession.succession import Estate, Succession
 from kproxy.threads import threads_of
 from kproxy.upstream.probe import Prober
+from kproxy.workers.assembly import assembled_workers
+from kproxy.workers.count import wanted
+from kproxy.workers.measuring import measure_crew
+from kproxy.workers.pool import Workers
 
 if TYPE_CHECKING:
     from kproxy.metrics.endpoint import MetricsPort
 
-RESERVED_DESCRIPTORS = 64
-"""For logs, temporary files, health checks and whatever libraries open."""
-
 _log = Logger()
 
 
-def access_log_path(configuration: Configuration, twistd: Mapping[str, Any]) -> Path | None:
-    """Where the access log goes; None: to standard output, which a daemon does not have."""
-    if configuration.access_log is not None or twistd.get("nodaemon", True):
-        return configuration.access_log
-    logfile = twistd.get("logfile")
-    if logfile and logfile != "-":
-        return Path(logfile).absolute().parent / "access.log"
-    return Path(twistd.get("rundir") or ".").absolute() / "access.log"
-
-
-def connection_limit() -> int:
-    """How many clients this process can serve: each may need two descriptors."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(16, (hard - RESERVED_DESCRIPTORS) // 2)
+def worker_count(options: Mapping[str, Any], configuration: Configuration) -> int:
+    """How many processes serve; 0: this one does."""
+    said = options["workers"]
+    if said is None:
+        said = configuration.workers
+    return wanted("auto" if said is None else said)
 
 
 class ProxyService(Service):
@@ -86,28 +81,63 @@ class ProxyService(Service):
         read: Callable[[], Configuration],
         plugins: Mapping[str, IWrapperPlugin],
         twistd: Mapping[str, Any],
+        command: CommandLine | None = None,
+        legacy: Legacy | None = None,
     ) -> None:
+        """@param command: how this process was started, if that can be done again.
+        @param legacy: what another program has left that ran in this process before."""
         from twisted.internet import reactor
 
+        self._legacy = legacy = legacy or Legacy()
+        self._daemon = legacy.daemon or not twistd.get("nodaemon", True)
+        twistd = {**twistd, "nodaemon": not self._daemon}
         self._reactor: Any = reactor
         self._configuration = configuration
         self._read = read
         self._network = network_of(reactor)
         self._in_thread = in_thread = threads_of(reactor)
-        access_log = access_log_path(configuration, twistd)
-        self._lines = LineWriter(self._reactor, in_thread, access_log)
-        self._events = self._event_log(twistd, access_log)
+        self._output = Output(configuration, twistd, self._reactor, in_thread)
         run: Run = configuration.run
         asked = options["metrics-port"]
         metrics_port = (run.metrics_port or 0) if asked is None else asked
-        self._data_plane = DataPlane(
+        port = run.http_port if options["http-port"] is None else options["http-port"]
+        addresses = tuple(options["bind"]) or run.bind_ips
+        end_on_signals(reactor)
+        # That for HTTP comes last: whoever finds it there may count on the others.
+        self._binder = binder = Binder(legacy.ports)
+        self._https = HTTPSPort(
+            addresses, options["https-port"], configuration, self._reactor, binder.bind
+        )
+        self._metrics = self._metrics_on(addresses, metrics_port) if metrics_port else None
+        self._sockets = binder.bind(addresses, port)
+        binder.close_unwanted()
+        self._tls_sockets: list[socket.socket] = []
+        self._workers: Workers | None = None
+        self._front: Front | Workers
+        self._data_plane: DataPlane | Workers
+        most, count = connection_limit(), worker_count(options, configuration)
+        own = DataPlane(
             self._network,
             self._reactor,
             in_thread,
             plugins,
-            self._lines.write,
-            counts=Counts() if metrics_port else None,
+            self._output.write,
+            counts=Counts() if metrics_port and not count else None,
         )
+        if count:
+            self._workers = self._front = self._data_plane = assembled_workers(
+                count,
+                own,
+                self._reactor,
+                self._sockets,
+                self._output.access_log,
+                self._output.write,
+                metrics=bool(metrics_port),
+            )
+            self._workers.inherit(legacy.workers, legacy.counted, legacy.measured)
+        else:
+            self._front = Front(own, self._network, self._reactor, most, self._sockets)
+            self._data_plane = own
         debug = bool(options["debug"] or configuration.run.debug)
         self._state: StateFile | None = None
         self._state_dir = _absolute(options["state-dir"] or default_state_dir(os.environ))
@@ -124,32 +154,26 @@ class ProxyService(Service):
             os.environ,
             elapsed=time.perf_counter,
         )
-        self._most_connections = connection_limit()
-        self._end_on_signals()
-        self._listeners: list[Listener] = []
-        self._accepting = True
-        port = run.http_port if options["http-port"] is None else options["http-port"]
-        addresses = tuple(options["bind"]) or run.bind_ips
-        self._sockets = bind_all(addresses, port)
-        self._https = HTTPSPort(addresses, options["https-port"], configuration, self._reactor)
         self._controller.changes.why_no_https = self._https.why_not
-        self._totals = Totals()
-        self._metrics = self._metrics_on(addresses, metrics_port) if metrics_port else None
         self._admin_path = _absolute(options["socket"] or default_socket(os.environ))
-        make_way(self._admin_path)
+        if legacy.commands < 0:
+            make_way(self._admin_path)
         self._admin_port: Any = None
-        self._admin = AdminSite(Admin(self._controller, self.reload_now, self._data_plane.explain))
-
-    def _event_log(self, twistd: Mapping[str, Any], access_log: Path | None) -> EventLog | None:
-        """Who writes the proxy's own events to standard output, if that is not for twistd to do."""
-        if not takes_events(twistd):
-            return None
-        lines = self._lines
-        if access_log is not None:
-            lines = LineWriter(self._reactor, self._in_thread, None)
-        # Whatever ends this process, but for a kill.
-        atexit.register(lines.close)
-        return EventLog(lines.write, self._reactor.callFromThread)
+        self._restarts = Restarts(
+            None if self._workers is None else self._workers.crew,
+            self._succession_by(command, twistd),
+            legacy.generation,
+        )
+        self._admin = AdminSite(
+            Admin(
+                self._controller,
+                self.reload_now,
+                self._data_plane.explain,
+                self._restarts.restart,
+                self._restarts.restarted,
+                self._restarts.describe,
+            )
+        )
 
     def _metrics_on(self, addresses: tuple[str, ...], port: int) -> MetricsPort:
         """What Prometheus asks. Its library is only there where that is wanted.
@@ -158,43 +182,57 @@ class ProxyService(Service):
         """
         from kproxy.metrics.endpoint import MetricsPort
 
-        sockets = bind_all(addresses, port)
+        sockets = self._binder.bind(addresses, port)
         return MetricsPort(sockets, self._measure, self._reactor, self._in_thread)
 
     def _measure(self) -> Deferred[Measured]:
         """What metrics show: of the data plane, of the control plane, and of this process."""
-        self._totals.update("control", self._data_plane.measure())
-        parts = (self._totals.total(), self._controller.measure(), measure_process("control"))
-        return succeed(merged(parts))
+
+        def told(measured: Measured) -> Measured:
+            return merged((measured, self._measured_here(), measure_process("control")))
+
+        measured: Deferred[Any] = maybeDeferred(self._data_plane.measure)
+        return measured.addCallback(told)
+
+    def _measured_here(self) -> Measured:
+        """What this process knows by itself."""
+        crew = None if self._workers is None else self._workers.crew
+        return merged((self._controller.measure(), measure_crew(crew)))
 
     def setServiceParent(self, parent: Any) -> None:
         """Become a part of twistd's application, which hears here who observes its events."""
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
-        if self._events is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._events)
+        if self._output.events is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._output.events)
 
     def startService(self) -> None:
         """Accept connections, and begin to check the targets."""
         super().startService()  # type: ignore[no-untyped-call]
         configuration = self._configuration
-        self._controller.boot(configuration.services, self._restored(), configuration.acme)
+        self._controller.boot(
+            configuration.services, self._restored(), configuration.acme, self._legacy.healthy
+        )
         if not self._controller.services():
             _log.warn(
                 "there is no service: every request gets a 404, until kproxy deploy or a deploy.yml "
                 "(--config) says what to serve"
             )
-        site = self._data_plane.site
-        site.connections_changed = self._mind_the_limit
         for sock in self._sockets:
             address, port = sock.getsockname()[:2]
             _log.info("listening on {address} port {port}", address=address, port=port)
-            self._listeners.append(self._network.listen(sock, site.factory(secure=False)))
         self._https.start(self._listen_tls)
+        self._front.start()
         self._warn_of_missing_https()
         if self._metrics is not None:
             self._metrics.start(self._network)
         self._serve_commands()
-        self._reactor.callWhenRunning(self._handle_signals)
+        self._reactor.callWhenRunning(
+            handle_signals,
+            self._reactor,
+            self.reload,
+            self._output.reopen,
+            self._restarts.by_signal,
+        )
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -202,10 +240,8 @@ class ProxyService(Service):
     def _listen_tls(self, sock: socket.socket) -> None:
         address, port = sock.getsockname()[:2]
         _log.info("listening on {address} port {port} (HTTPS)", address=address, port=port)
-        listener = self._network.listen(sock, self._data_plane.tls.greet)
-        self._listeners.append(listener)
-        if not self._accepting:
-            listener.pause()
+        self._tls_sockets.append(sock)
+        self._front.listen_tls(sock)
 
     def _warn_of_missing_https(self) -> None:
         names = ", ".join(s.name for s in self._controller.services() if s.ssl)
@@ -259,7 +295,9 @@ class ProxyService(Service):
         The socket is made here, since twistd may have changed process and user by now.
         """
         try:
-            self._admin_port = listen(self._reactor, self._admin_path, self._admin)
+            self._admin_port = listen(
+                self._reactor, self._admin_path, self._admin, self._legacy.commands
+            )
         except SocketInUse as error:
             raise SystemExit(f"Error: {error}") from None
         _log.info("commands are taken on {path}", path=self._admin_path)
@@ -270,30 +308,22 @@ class ProxyService(Service):
         @return: fires when the last has, or when the longest ``drain_timeout`` is over.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        timeout = max((s.drain_timeout for s in self._controller.services()), default=30.0)
+        timeout = self._drain_timeout()
         remembered = self._controller.close()
         self._https.close()
-        site = self._data_plane.site
-        site.connections_changed = _nothing
-        for listener in self._listeners:
-            listener.close()
-        _log.info(
-            "stopping; {count} connections are open, and have {timeout:g} s",
-            count=len(site.connections),
-            timeout=timeout,
-        )
-        drained = site.drain()
-        timer = self._reactor.callLater(timeout, site.abort_all)
+        drained = self._front.stop(timeout)
+        for sock in (*self._sockets, *self._tls_sockets):
+            sock.close()
 
         def stopped(_: object) -> Deferred[None]:
-            if timer.active():
-                timer.cancel()
-            self._data_plane.stop()
             if self._metrics is not None:
                 self._metrics.stop()
-            self._lines.close()
+            self._output.close()
             if self._state is not None:
                 self._state.close()
+            if self._legacy.pidfile:  # of which twistd does not know any more
+                with suppress(OSError):
+                    Path(self._legacy.pidfile).unlink()
             return self._admin.end(self._reactor)
 
         done: Deferred[None] = Deferred()
@@ -303,15 +333,45 @@ class ProxyService(Service):
         )
         return done
 
-    def _mind_the_limit(self) -> None:
-        """Past the limit new connections wait in the backlog, and existing ones work on."""
-        accepting = len(self._data_plane.site.connections) < self._most_connections
-        if accepting != self._accepting:
-            self._accepting = accepting
-            if not accepting:
-                _log.warn("{count} connections are open: no more", count=self._most_connections)
-            for listener in self._listeners:
-                (listener.resume if accepting else listener.pause)()
+    def _drain_timeout(self) -> float:
+        """Seconds that requests have to finish when this process, or a worker, ends."""
+        return max((s.drain_timeout for s in self._controller.services()), default=30.0)
+
+    def _succession_by(
+        self, command: CommandLine | None, twistd: Mapping[str, Any]
+    ) -> Succession | None:
+        """How this program is replaced by another in the same process; None: it can't be."""
+        if command is None or self._workers is None or twistd.get("chroot"):
+            return None
+        estate = Estate(
+            self._workers.crew,
+            self._busy,
+            self._controller.save,
+            lambda: self._left_behind(twistd),
+            self._output.flush,
+        )
+        options = partial(options_again, twistd, daemon=self._daemon)
+        return Succession(command, options, estate, self._reactor, self._in_thread)
+
+    def _busy(self) -> bool:
+        """Whether any operation is under way that somebody waits for, beside the restart itself."""
+        asked = self._metrics is not None and self._metrics.busy()
+        return asked or self._controller.busy() or len(self._admin.answers) > 1
+
+    def _left_behind(self, twistd: Mapping[str, Any]) -> Legacy:
+        """What another program finds, but for the workers."""
+        assert self._workers is not None
+        return Legacy(
+            generation=self._legacy.generation + 1,
+            version=__version__,
+            ports=self._binder.ports(),
+            commands=self._admin_port.fileno(),
+            healthy=self._controller.healthy(),
+            counted=merged((self._workers.counted(), counters(self._measured_here()))),
+            measured=self._workers.last_measured(),
+            daemon=self._daemon,
+            pidfile=self._legacy.pidfile or twistd.get("pidfile") or "",
+        )
 
     def reload(self) -> Deferred[list[str]] | None:
         """Read the configuration again, and deploy the difference; a bad file changes nothing.
@@ -333,58 +393,14 @@ class ProxyService(Service):
         @raise ConfigurationError: the files are bad.
         """
         configuration = self._read()
-        for name in ("run", "access_log"):
+        for name in ("run", "access_log", "workers"):
             if getattr(configuration, name) != getattr(self._configuration, name):
                 _log.warn("{name} has changed, which takes effect with the next start", name=name)
         self._configuration = configuration
         _log.info("the configuration was read again")
         return self._controller.reload(configuration, tell)
 
-    def _end_on_signals(self) -> None:
-        """TERM and INT end with status 0; from before anybody can connect and
-        take the proxy for running. Twisted's own handlers would end by the signal itself."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._in_reactor(self._reactor.stop))
-
-    def _handle_signals(self) -> None:
-        """The same again, in the place of those that Twisted has installed; HUP reloads, USR1
-        reopens logs, twistd's included."""
-        if not getattr(self._reactor, "_installSignalHandlers", True):
-            return
-        rotate = signal.getsignal(signal.SIGUSR1)
-        log_file = _log_file_of(rotate)
-
-        def reopen() -> None:
-            self._lines.reopen()
-            if log_file is not None:
-                log_file.reopen()
-            elif callable(rotate):
-                rotate(signal.SIGUSR1, None)
-
-        for number, action in (
-            (signal.SIGTERM, self._reactor.stop),
-            (signal.SIGINT, self._reactor.stop),
-            (signal.SIGHUP, self.reload),
-            (signal.SIGUSR1, reopen),
-        ):
-            signal.signal(number, self._in_reactor(action))
-
-    def _in_reactor(self, action: Callable[[], object]) -> Callable[[int, Any], None]:
-        """A signal handler: the action runs once the reactor is at rest."""
-        return lambda number, frame: self._reactor.callFromThread(action)
-
-
-def _log_file_of(handler: Any) -> LogFile | None:
-    """The log file of twistd. Only the handler that twistd has for USR1 knows it, and all that one
-    does is to rotate; a file that somebody else's rotation has moved away would be written on."""
-    cells = getattr(handler, "__closure__", None) or ()
-    return next((c.cell_contents for c in cells if isinstance(c.cell_contents, LogFile)), None)
-
 
 def _absolute(path: str | Path) -> Path:
     """A path that is still right when twistd has changed the folder it works in."""
     return Path(path).absolute()
-
-
-def _nothing() -> None:
-    pass

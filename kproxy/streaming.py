@@ -8,6 +8,7 @@ the filters first.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter_ns
 from typing import Any
 
 from twisted.internet._producer_helpers import _PullToPush
@@ -62,6 +63,8 @@ class _StockRequest:
         request.switch_protocols = self.switch_protocols
         request.abort = self.abort
         request.query = request.uri.partition(b"?")[2]
+        request.began = perf_counter_ns()
+        request.took = 0
         alsoProvides(request, IStreamingRequest)
 
     # What the request gains.
@@ -70,6 +73,7 @@ class _StockRequest:
         self._callbacks.append(callback)
 
     def _ended(self, failure: Failure | None) -> None:
+        self._request.took = perf_counter_ns() - self._request.began
         if failure is not None:
             if self._producer is not None:
                 self._producer.stopProducing()

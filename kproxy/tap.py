@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,12 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from kproxy.config import Configuration, ConfigurationError, load
+from kproxy.config.model import MOST_WORKERS
 from kproxy.plugins import find_dns_responders, find_wrappers
+from kproxy.reactors import install_fastest_reactor
+from kproxy.succession.command import CommandLine, command_line
+from kproxy.workers.count import Workers
+from kproxy.workers.count import parse as parse_workers
 
 PORTS = ("http-port", "https-port", "metrics-port")
 
@@ -36,6 +39,12 @@ class Options(usage.Options):
         ["metrics-port", None, None, "Port for metrics [what proxy.run says]; 0: none."],
         ["state-dir", None, None, "Where deployments are remembered [/var/lib/kproxy for root]."],
         ["socket", None, None, "Where the kproxy command is listened to [kproxy.sock]."],
+        [
+            "workers",
+            None,
+            None,
+            "Processes that serve: a number, or auto for one per CPU; 0: this one serves [auto].",
+        ],
     ]
     optFlags = [["debug", None, "Log more."]]
 
@@ -50,6 +59,9 @@ class Options(usage.Options):
 
     opt_c = opt_config
 
+    command: CommandLine | None = None
+    """How to give all these again."""
+
     def opt_bind(self, address: str) -> None:
         """An address to listen on; may be given several times [all]."""
         self["bind"].append(address)
@@ -60,6 +72,7 @@ class Options(usage.Options):
 
     def parseOptions(self, options: Any = None) -> None:
         """Read the command line. A mistake ends the start like any other: with a sentence."""
+        self.command = None if options is None else command_line(options)
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
@@ -80,6 +93,11 @@ class Options(usage.Options):
             elif self[name] is None and texts[name]:
                 variable = "KPROXY_" + name.upper().replace("-", "_")
                 self[name] = _port(variable, texts[name])
+        said, variable = self["workers"], "--workers"
+        if said is None and texts["workers"]:
+            said, variable = texts["workers"], "KPROXY_WORKERS"
+        if isinstance(said, str):
+            self["workers"] = _workers(variable, said)
         if not self["config"] and texts["config"]:
             self["config"] = [Path(path) for path in texts["config"].split(os.pathsep)]
         if not self["bind"] and texts["bind"]:
@@ -93,6 +111,16 @@ def _port(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise usage.UsageError(f'{name} should be a port number, is "{text}"')
     return int(text)
+
+
+def _workers(name: str, text: str) -> Workers:
+    """@raise usage.UsageError: it is neither ``auto`` nor a number of workers."""
+    try:
+        return parse_workers(text)
+    except ValueError:
+        raise usage.UsageError(
+            f'{name} should be auto, or a number from 0 to {MOST_WORKERS}, is "{text}"'
+        ) from None
 
 
 def makeService(options: Options) -> IService:
@@ -120,26 +148,17 @@ def makeService(options: Options) -> IService:
     from kproxy.control.adminsocket import SocketInUse
     from kproxy.listening import CannotListen
     from kproxy.service import ProxyService
+    from kproxy.succession.legacy import take
     from kproxy.tree import WrapperFailed
 
     twistd = getattr(options, "parent", None) or {}
+    legacy = take(os.environ)
+    kind = ProxyService
+    if legacy is not None and legacy.report >= 0:
+        from kproxy.succession.rehearsal import Rehearsal
+
+        kind = Rehearsal
     try:
-        return ProxyService(options, configuration, read, wrappers, twistd)
+        return kind(options, configuration, read, wrappers, twistd, options.command, legacy)
     except (CannotListen, SocketInUse, WrapperFailed) as error:
         raise SystemExit(f"Error: {error}") from None
-
-
-def install_fastest_reactor(modules: Any = sys.modules) -> None:
-    """Install a reactor on uvloop's event loop, or the standard library's; not if there is one."""
-    if "twisted.internet.reactor" in modules:
-        return
-    make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    try:
-        import uvloop
-
-        make_loop = uvloop.new_event_loop
-    except ImportError:
-        pass
-    from twisted.internet import asyncioreactor
-
-    asyncioreactor.install(make_loop())

@@ -13,7 +13,7 @@ from bench.processes import Process, find_program
 class Proxy(ABC):
     """One proxy: how to find it, and how to start it as one process or thread with a JSON log."""
 
-    name: ClassVar[str]
+    name: str
     program: ClassVar[str]
     """What has to be on PATH."""
     serves_tls: ClassVar[bool] = False

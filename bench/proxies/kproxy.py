@@ -40,6 +40,8 @@ class KProxy(Proxy):
     serves_tls = True
     twistd = INSTALLED_TWISTD
     path = ""
+    workers = 0
+    """How many processes serve; 0: the one that does all."""
 
     def available(self) -> str | None:
         return None if self.twistd.exists() else f"{self.twistd} isn't there: see `make bench`"
@@ -59,6 +61,7 @@ class KProxy(Proxy):
         argv = [str(self.twistd), "-n", "--pidfile=", "kproxy", "--config", str(file)]
         http, https = (free_port(), listen_port) if case.tls else (listen_port, free_port())
         argv += ["--http-port", str(http), "--https-port", str(https), "--bind", "127.0.0.1"]
+        argv += ["--workers", str(self.workers)]
         environment = {
             "PYTHONPATH": self.path,
             "KPROXY_SOCKET": str(workdir / "kproxy.sock"),

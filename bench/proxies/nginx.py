@@ -1,4 +1,4 @@
-"""nginx, one worker."""
+"""nginx, by default with one worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.tls import make_certificate
 
 MAIN = """\
 {user}daemon off;
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile 16384;
 pid {workdir}/nginx.pid;
 error_log {workdir}/error.log;
@@ -82,16 +82,16 @@ TLS = """\
 """
 
 
-def configuration(workdir: Path, http: str) -> str:
+def configuration(workdir: Path, http: str, workers: int = 1) -> str:
     """A whole configuration file around what goes into its http block."""
     user = "user root;\n" if os.geteuid() == 0 else ""
-    return MAIN.format(user=user, workdir=workdir, http=http)
+    return MAIN.format(user=user, workdir=workdir, workers=workers, http=http)
 
 
-def run(program: str, workdir: Path, http: str) -> Process:
+def run(program: str, workdir: Path, http: str, workers: int = 1) -> Process:
     """Start nginx in ``workdir`` with what goes into its http block."""
     file = workdir / "nginx.conf"
-    file.write_text(configuration(workdir, http))
+    file.write_text(configuration(workdir, http, workers))
     argv = [program, "-p", str(workdir), "-c", str(file), "-e", str(workdir / "stderr")]
     return spawn(argv, workdir)
 
@@ -102,6 +102,7 @@ class Nginx(Proxy):
     name = "nginx"
     program = "nginx"
     serves_tls = True
+    workers = 1
 
     def version(self) -> str:
         return first_line(self.path, "-v").removeprefix("nginx version: nginx/")
@@ -125,4 +126,4 @@ class Nginx(Proxy):
             )
             for i, host in enumerate(case.hosts)
         ]
-        return run(self.path, workdir, "".join(http))
+        return run(self.path, workdir, "".join(http), self.workers)

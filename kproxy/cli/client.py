@@ -48,10 +48,18 @@ class Client:
             raise CommandError(answer["error"])
         return answer
 
-    def run(self, method: str, path: str, values: Mapping[str, Any] | None = None) -> None:
+    def run(
+        self,
+        method: str,
+        path: str,
+        values: Mapping[str, Any] | None = None,
+        *,
+        goes_away: bool = False,
+    ) -> None:
         """Run an operation to its end, and show what it tells. When interrupted, the connection is
         closed, which cancels the operation.
 
+        @param goes_away: the program that does it may be replaced on the way: that ends it, too.
         @raise CommandError: it was not done.
         """
         try:
@@ -65,7 +73,8 @@ class Client:
         except KeyboardInterrupt:
             print("Interrupted: what was not done yet is cancelled.", file=sys.stderr)
             raise
-        raise CommandError(GONE)
+        if not goes_away:
+            raise CommandError(GONE)
 
     def _ask(
         self, method: str, path: str, values: Mapping[str, Any] | None

@@ -14,6 +14,11 @@ FLAGS: tuple[tuple[str, str, str], ...] = (
     ("metrics-port", "PORT", "where to serve metrics for Prometheus; 0: nowhere [0]"),
     ("bind", "ADDRESS", "an address to listen on; may be given several times [all]"),
     ("state-dir", "FOLDER", "where deployments are remembered [/var/lib/kproxy for root]"),
+    (
+        "workers",
+        "COUNT",
+        "processes that serve: a number, or auto for one per CPU; 0: one in all [auto]",
+    ),
     ("socket", "PATH", "where the kproxy command is listened to [kproxy.sock]"),
     ("debug", "", "log every health check"),
 )

@@ -1,4 +1,4 @@
-"""``kproxy list``, ``remove``, ``pause``, ``stop``, ``resume`` and ``reload``."""
+"""``kproxy list``, ``remove``, ``pause``, ``stop``, ``resume``, ``reload`` and ``restart``."""
 
 from __future__ import annotations
 
@@ -79,6 +79,20 @@ def register(commands: Any) -> None:
     )
     _finish(reload, reload_files)
 
+    restart = commands.add_parser(
+        "restart",
+        help="let fresh worker processes take over",
+        description="Start fresh worker processes, with the code and the plug-ins that are "
+        "installed now. Once they serve, the old ones finish what they hold, and end.",
+    )
+    restart.add_argument(
+        "--all",
+        action=Boolean,
+        default=False,
+        help="replace the program of the control process, too: an upgrade of kproxy",
+    )
+    _finish(restart, run_restart)
+
 
 def _command(commands: Any, name: str, summary: str, description: str) -> Any:
     parser = commands.add_parser(name, help=summary, description=description)
@@ -116,6 +130,20 @@ def reload_files(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_restart(options: argparse.Namespace) -> int:
+    """Run ``kproxy restart``."""
+    from kproxy.cli.client import Client
+
+    client = Client(options.socket)
+    if not options.all:
+        client.run("POST", "/restart", {})
+        return 0
+    generation = client.ask("GET", "/services").get("generation", 0)
+    client.run("POST", "/restart", {"all": True}, goes_away=True)
+    client.run("POST", "/restarted", {"generation": generation})
+    return 0
+
+
 def list_services(options: argparse.Namespace) -> int:
     """Run ``kproxy list``."""
     from kproxy.cli.client import Client
@@ -129,6 +157,8 @@ def list_services(options: argparse.Namespace) -> int:
         print(table(HEADS, map(_row, listed["services"])))
         for line in _failures(listed["services"]):
             print(line)
+    if not options.json and listed.get("workers_trouble"):
+        print(f"Error: {listed['workers_trouble']}")
     return 0
 
 

@@ -6,6 +6,13 @@ import os
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+STEPS = {
+    "waiting": "Waiting for other operations",
+    "rehearsing": "Trying whether the program that is installed now comes up",
+    "replacing": "It does, and takes over",
+}
+"""Those of a restart."""
+
 
 class Shown:
     """Shows events; use it as a context manager, so that the terminal is left clean."""
@@ -63,6 +70,8 @@ def describe(event: Mapping[str, Any]) -> str:
     if kind == "draining":
         left = event["requests"]
         return f"Draining: {left} request{'' if left == 1 else 's'} left"
+    if kind == "restart":
+        return STEPS.get(event["step"], str(event["step"]))
     if kind == "warning":
         return f"Warning: {event['message']}"
     return str(kind)

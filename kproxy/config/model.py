@@ -13,6 +13,7 @@ from typing import Literal
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+MOST_WORKERS = 256
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 LETS_ENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"

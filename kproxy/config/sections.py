@@ -10,6 +10,7 @@ from typing import Any
 
 from kproxy.config import checks
 from kproxy.config.model import (
+    MOST_WORKERS,
     Acme,
     Buffering,
     CertificateSecrets,
@@ -258,8 +259,8 @@ _FOR_ALL = (
     Option("access_log", Text(), help="The file of the access log; none: standard output."),
     Option(
         "workers",
-        OneOf(int=Integer(minimum=1), str=Choice("auto")),
-        help="How many processes serve; auto: one for each processor.",
+        OneOf(int=Integer(minimum=0, maximum=MOST_WORKERS), str=Choice("auto")),
+        help="How many processes serve; auto: one for each CPU; 0: the one that does all.",
     ),
 )
 

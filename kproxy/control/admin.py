@@ -9,13 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 
-from kproxy.control.answers import JSONResource, Operation, Refused, json_answer, json_body
+from kproxy.control.answers import (
+    JSONResource,
+    Operation,
+    Refused,
+    answer_later,
+    json_answer,
+    json_body,
+)
 from kproxy.control.controller import Controller
 from kproxy.control.deployment import OperationFailed
 from kproxy.control.flags import BadFlag
@@ -27,11 +34,17 @@ from kproxy.explaining import BadQuestion, Question
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "pause": {"drain_timeout": 30.0, "max_pause": 30.0},
     "stop": {"drain_timeout": 30.0, "message": ""},
+    "restart": {"all": False},
+    "restarted": {"generation": 0},
     "explain": {"url": "", "method": "GET", "headers": [], "client": "127.0.0.1"},
 }
 """What operations take, and what holds if it is not said; `deploy` takes the `FLAGS`."""
+_KINDS = {str: "a text", list: "a list", bool: "true or false", int: "a whole number"}
 Explain = Callable[[Question], "Deferred[dict[str, Any]]"]
 Reload = Callable[[Tell], "Deferred[list[str]]"]
+Restart = Callable[[bool, Tell], "Deferred[None]"]
+Restarted = Callable[[int], "Deferred[None]"]
+Process = Callable[[], "dict[str, Any]"]
 
 _log = Logger()
 
@@ -40,14 +53,32 @@ class ReloadFailed(OperationFailed):
     """Something of what the files say could not be deployed; the text says what."""
 
 
+def _no_workers(*_: object) -> Deferred[None]:
+    return fail(OperationFailed("there are no workers that could be restarted"))
+
+
 class Admin(JSONResource):
     """The root of the interface."""
 
-    def __init__(self, controller: Controller, reload: Reload, explain: Explain) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        reload: Reload,
+        explain: Explain,
+        restart: Restart = _no_workers,
+        restarted: Restarted = _no_workers,
+        process: Process = dict,
+    ) -> None:
         """@param reload: reads the configuration again; may raise `ConfigurationError`.
-        @param explain: finds out what would become of a request; may raise `BadQuestion`."""
+        @param explain: finds out what would become of a request; may raise `BadQuestion`.
+        @param restart: lets fresh workers take over, and if that is said, another program in this
+            process; fails with `OperationFailed`.
+        @param restarted: waits for the end of that.
+        @param process: gives what there is to tell of the proxy itself, beside its services."""
         super().__init__()
-        self.putChild(b"services", Services(controller))
+        self.putChild(b"services", Services(controller, process))
+        self.putChild(b"restart", Operation(lambda values, tell: _restart(restart, values, tell)))
+        self.putChild(b"restarted", Operation(lambda values, tell: _restarted(restarted, values)))
         self.putChild(b"explain", Explanation(explain))
         self.putChild(b"reload", Operation(lambda values, tell: _reloaded(reload, values, tell)))
 
@@ -63,6 +94,16 @@ def _reloaded(reload: Reload, values: Mapping[str, Any], tell: Tell) -> Deferred
             raise ReloadFailed("; ".join(failures))
 
     return reload(tell).addCallback(done)
+
+
+def _restart(restart: Restart, values: Mapping[str, Any], tell: Tell) -> Deferred[None]:
+    (everything,) = _read(values, OPTIONS["restart"])
+    return restart(everything, tell)
+
+
+def _restarted(restarted: Restarted, values: Mapping[str, Any]) -> Deferred[None]:
+    (generation,) = _read(values, OPTIONS["restarted"])
+    return restarted(generation)
 
 
 class Explanation(JSONResource):
@@ -117,17 +158,21 @@ def question(values: Mapping[str, Any]) -> Question:
 class Services(JSONResource):
     """``GET /services``: all of them."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, process: Process) -> None:
         super().__init__()
         self._controller = controller
+        self._process = process
 
     def getChild(self, path: bytes, request: Any) -> IResource:
         return (
             self if not path else ServiceResource(self._controller, path.decode("utf-8", "replace"))
         )
 
-    def render_GET(self, request: Any) -> bytes:
-        return json_answer(request, 200, {"services": self._controller.describe()})
+    def render_GET(self, request: Any) -> Any:
+        return answer_later(request, self._controller.refresh(), self._describe)
+
+    def _describe(self) -> tuple[int, object]:
+        return 200, {"services": self._controller.describe(), **self._process()}
 
 
 class ServiceResource(JSONResource):
@@ -147,11 +192,14 @@ class ServiceResource(JSONResource):
     def getChild(self, path: bytes, request: Any) -> IResource:
         return Refused(404, "there is no such operation")
 
-    def render_GET(self, request: Any) -> bytes:
+    def render_GET(self, request: Any) -> Any:
+        return answer_later(request, self._controller.refresh(), self._describe)
+
+    def _describe(self) -> tuple[int, object]:
         for described in self._controller.describe():
             if described["service"] == self._name:
-                return json_answer(request, 200, described)
-        return json_answer(request, 404, {"error": str(UnknownService(self._name))})
+                return 200, described
+        return 404, {"error": str(UnknownService(self._name))}
 
     def render_DELETE(self, request: Any) -> Any:
         return Operation(self._remove).render_POST(request)
@@ -220,7 +268,6 @@ def _read(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[Any]:
             if not number or not 0 <= value < 2**31:
                 raise BadFlag(f"{name} should be a number of seconds")
         elif not isinstance(value, type(default)):
-            kind = "a list" if isinstance(default, list) else "a text"
-            raise BadFlag(f"{name} should be {kind}")
+            raise BadFlag(f"{name} should be {_KINDS[type(default)]}")
         read.append(value)
     return read

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.error import CannotListenError
+from twisted.internet.unix import Port as UNIXPort
 
 LONGEST = 107
 """Bytes that the kernel takes for the path of a socket."""
@@ -40,12 +41,20 @@ def make_way(path: Path) -> None:
         raise SocketInUse(f"can't replace the socket {path}: {error.strerror}") from error
 
 
-def listen(reactor: Any, path: Path, factory: Any) -> Any:
+def listen(reactor: Any, path: Path, factory: Any, inherited: int = -1) -> Any:
     """Listen on a new socket, which only its owner can use.
 
+    @param inherited: the descriptor of one that listens already, and is taken over; negative: there
+        is none.
     @return: the port.
     @raise SocketInUse: it can't be made.
     """
+    if inherited >= 0:
+        adopted: Any = _OwnersPort
+        port = adopted._fromListeningDescriptor(reactor, inherited, factory)
+        port.startListening()
+        os.close(inherited)
+        return port
     # The mode is set after the socket is bound; until then the mask keeps others out.
     mask = os.umask(0o177)
     try:
@@ -55,6 +64,13 @@ def listen(reactor: Any, path: Path, factory: Any) -> Any:
         raise SocketInUse(f"can't listen on the socket {path}: {reason}") from error
     finally:
         os.umask(mask)
+
+
+class _OwnersPort(UNIXPort):
+    """What `adoptStreamPort` makes, which lets everybody connect."""
+
+    def __init__(self, path: Any, factory: Any, reactor: Any) -> None:
+        super().__init__(path, factory, mode=0o600, reactor=reactor)
 
 
 def _owner(path: Path) -> int | None:

@@ -153,6 +153,25 @@ class Refused(JSONResource):
         return json_answer(request, self._status, {"error": self._error})
 
 
+def answer_later(
+    request: Any, ready: Deferred[None], make: Callable[[], tuple[int, object]]
+) -> Any:
+    """Answer when something is ready.
+
+    @param make: gives the status, and what JSON is made of.
+    """
+    gone: list[object] = []
+    request.notifyFinish().addErrback(gone.append)
+
+    def answer(_: object) -> None:
+        if not gone:
+            request.write(json_answer(request, *make()))
+            request.finish()
+
+    ready.addCallback(answer)
+    return NOT_DONE_YET
+
+
 def json_answer(request: Any, status: int, data: object) -> bytes:
     request.setResponseCode(status)
     request.setHeader(b"content-type", b"application/json")

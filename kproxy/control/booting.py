@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from kproxy.config.model import Service
-from kproxy.control.deployment import Checks
+from kproxy.control.deployment import Checks, addresses
 from kproxy.control.health import Ask
 from kproxy.control.restoring import restore, restored_rollout
 from kproxy.control.saving import Saving
@@ -36,31 +37,43 @@ class Boot:
         self._clock = clock
         self._ask = ask
         self._late: dict[str, IDelayedCall] = {}
+        self._fresh: list[Service] = []
+        self._healthy: Mapping[str, Collection[str]] = {}
 
-    def begin(self, state: State) -> None:
+    def prepare(
+        self, state: State, healthy: Mapping[str, Collection[str]] = MappingProxyType({})
+    ) -> list[str]:
         """Serve.
 
+        @param healthy: the addresses of those targets of a service that are known to be healthy, if
+            anything is known of it.
+        @return: what can't be served any more, and why.
         @raise kproxy.tree.WrapperFailed: a wrapper does not take its options.
         """
         serving = self._serving
-        restore(state, serving, self._data_plane, self._healthy_checks)
+        self._healthy = healthy
+        failures = restore(state, serving, self._data_plane, self._healthy_checks)
         unproven = {r.service.name: r for r in state.records if not r.proven}
         taken = serving.held(serving.entries)
-        fresh = [
+        self._fresh = [
             service
             for name, service in serving.declared.items()
             if name not in serving.entries
             and serving.heeded(name) != serving.mark(name)
             and holder(service, taken) is None
         ]
-        for service in fresh:
+        for service in self._fresh:
             entry = self._fresh_entry(service, unproven.get(service.name))
             serving.entries[service.name] = entry
         serving.publish()
-        for entry in serving.entries.values():
+        return failures
+
+    def begin(self) -> None:
+        """Check the targets of what is served."""
+        for entry in self._serving.entries.values():
             for checks in entry.all_checks():
                 checks.start()
-        for service in fresh:
+        for service in self._fresh:
             self._late[service.name] = self._clock.callLater(
                 service.deploy_timeout, self._report_late, service.name
             )
@@ -68,7 +81,8 @@ class Boot:
     def _fresh_entry(self, service: Service, before: Record | None) -> Entry:
         """@param before: what the last run left of it, which did not get to serve it whole."""
         name = service.name
-        checks = Checks(service, self._clock, self._ask, self._changed_of(name))
+        healthy = self._healthy.get(name, ())
+        checks = Checks(service, self._clock, self._ask, self._changed_of(name), healthy=healthy)
         entry = Entry(checks, self._serving.mark(name), proven=False)
         if before is not None:
             entry.gate = before.gate
@@ -77,7 +91,8 @@ class Boot:
 
     def _healthy_checks(self, service: Service) -> Checks:
         soon = self._serving.publish_soon
-        return Checks(service, self._clock, self._ask, soon, healthy=True)
+        healthy = self._healthy.get(service.name, addresses(service))
+        return Checks(service, self._clock, self._ask, soon, healthy=healthy)
 
     def _changed_of(self, name: str) -> Callable[[], None]:
         def changed() -> None:

@@ -39,7 +39,8 @@ class Served(Protocol):
 class Certificates:
     """The part of the snapshot that TLS needs.
 
-    @ivar changed: called when it is another than it was; when it returns, it has been applied.
+    @ivar changed: called when it is another than it was; when it returns, or the Deferred that it
+        returns has fired, it has been applied.
     """
 
     changed: Callable[[], object]
@@ -168,9 +169,9 @@ class Certificates:
             automatic.start()
         return automatic
 
-    def _one_changed(self) -> None:
+    def _one_changed(self) -> object:
         self._stale = True
-        self.changed()
+        return self.changed()
 
     def _on_demand_url(self, name: str) -> str | None:
         """Where to ask whether a name may have a certificate; None: it may not."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -97,8 +97,14 @@ class Controller:
         """What is served now."""
         return self._serving.snapshot()
 
+    def refresh(self) -> Deferred[None]:
+        """Ask the data plane what goes on.
+
+        @return: fires when `describe` tells it."""
+        return self._data_plane.refresh()
+
     def describe(self) -> list[dict[str, Any]]:
-        """Each service and its state, as plain data."""
+        """Each service and its state, as plain data; its requests are those of the last `refresh`."""
         serving, busy = self._serving, self._turns.busy
         report, declared, now = self._data_plane.report(), serving.declared, self._now()
         return [
@@ -118,11 +124,12 @@ class Controller:
         """Let the data plane serve what is served now."""
         self._serving.publish()
 
-    def _publish_certificates(self) -> None:
+    def _publish_certificates(self) -> Deferred[None]:
         try:
-            self._serving.publish()
+            return self._serving.publish()
         except Exception:
             _log.failure("a certificate can't be served")
+            return succeed(None)
 
     def _target_refused(self, name: str, target: Target) -> None:
         entry = self._serving.entries.get(name)
@@ -133,19 +140,55 @@ class Controller:
     # What the configuration file says.
 
     def boot(
-        self, services: Sequence[Service], state: State | None = None, acme: Acme | None = None
+        self,
+        services: Sequence[Service],
+        state: State | None = None,
+        acme: Acme | None = None,
+        healthy: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> None:
         """Serve what the last run did, with all targets taken for healthy; then what the
         configuration file says, as far as that is new: each service as soon as one of its targets
         is healthy, and those that were served before after an ordinary deployment.
 
+        @param healthy: see `kproxy.control.booting.Boot.prepare`.
         @raise kproxy.tree.WrapperFailed: a wrapper does not take its options.
+        """
+        self.rehearse(services, state, acme, healthy)
+        self._boot.begin()
+        self._certificates.start()
+        self._following.follow()
+
+    def rehearse(
+        self,
+        services: Sequence[Service],
+        state: State | None = None,
+        acme: Acme | None = None,
+        healthy: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> list[str]:
+        """The first half of `boot`: the data plane is told, and nobody else is asked for anything.
+
+        @return: what can't be served any more, and why.
         """
         self._serving.declared = {service.name: service for service in services}
         self._certificates.use(acme or Acme())
-        self._boot.begin(state or State())
-        self._certificates.start()
-        self._following.follow()
+        return self._boot.prepare(state or State(), healthy)
+
+    def healthy(self) -> dict[str, list[str]]:
+        """The addresses of the targets of each service that get requests, those of rollouts, too."""
+        return {
+            name: [str(target) for checks in entry.all_checks() for target in checks.healthy()]
+            for name, entry in self._serving.entries.items()
+        }
+
+    def busy(self) -> bool:
+        """Whether anything is being deployed, or removed."""
+        return self._turns.any()
+
+    def save(self) -> Deferred[None]:
+        """Keep what a restart should find.
+
+        @return: fires when it is safe, or can't be saved."""
+        return self._saving.now(untold)
 
     def reload(self, configuration: Configuration, tell: Tell = untold) -> Deferred[list[str]]:
         """Deploy what the file says anew; what it said before is not touched.
@@ -239,9 +282,10 @@ class Controller:
 
     async def _set_gate(self, name: str, gate: Gate, tell: Tell) -> None:
         self._serving.entry(name).gate = gate
-        self._serving.publish()
+        applied = self._serving.publish()
         _log.info("{service} is {state} now", service=name, state=gate.state)
         await shielded(self._saving.now(tell))
+        await shielded(applied)
 
     # The end.
 

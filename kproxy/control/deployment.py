@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -20,6 +20,11 @@ class DeploymentFailed(OperationFailed):
     """The new targets did not become healthy; the text says which, and why."""
 
 
+def addresses(service: Service) -> list[str]:
+    """Those of all its targets."""
+    return [str(target) for target in (*service.targets, *service.read_targets)]
+
+
 class Checks:
     """The health checks of a service's targets and read targets.
 
@@ -28,7 +33,7 @@ class Checks:
 
     @param changed: called whenever a target turned healthy or unhealthy.
     @param checked: called with each single check.
-    @param healthy: the targets count as healthy until a check says otherwise.
+    @param healthy: addresses of targets that count as healthy until a check says otherwise.
     """
 
     def __init__(
@@ -39,11 +44,10 @@ class Checks:
         changed: Callable[[], object],
         checked: Callable[[HealthCheck], object] | None = None,
         *,
-        healthy: bool = False,
+        healthy: Collection[str] = (),
     ) -> None:
         self.service = service
         self._changed = changed
-        self._start_healthy = healthy
         self._stopped = False
         self._checks = {
             target: HealthCheck(
@@ -53,13 +57,13 @@ class Checks:
                 ask,
                 self._one_changed,
                 checked,
-                True if healthy else None,
+                True if str(target) in healthy else None,
             )
             for target in (*service.targets, *service.read_targets)
         }
 
     def start(self) -> None:
-        if self._start_healthy and len(self._checks) == 1:
+        if len(self._checks) == 1 and self.all_healthy():
             return
         for check in list(self._checks.values()):
             check.start()
@@ -136,7 +140,8 @@ class Deployment:
         self.service = service
         self.done: Deferred[Checks] = Deferred(lambda _: self.fail("it was cancelled"))
         self._tell = tell
-        self._checks = Checks(service, clock, ask, self._changed, self._checked, healthy=force)
+        healthy = addresses(service) if force else ()
+        self._checks = Checks(service, clock, ask, self._changed, self._checked, healthy=healthy)
         self._timer: IDelayedCall | None = clock.callLater(service.deploy_timeout, self._time_out)
         self._checks.start()
         self._changed()

@@ -36,12 +36,18 @@ class Drains:
             return ended
         addresses = {str(target) for target in targets}
 
-        def left() -> None:
+        def ask() -> None:
+            self._data_plane.refresh().addCallback(left)
+
+        def left(_: object) -> None:
+            if ended.called:
+                return
             reports = self._data_plane.report().get(name, ())
             requests = sum(each.active for each in reports if each.address in addresses)
-            tell({"event": "draining", "service": name, "requests": requests})
+            if requests:
+                tell({"event": "draining", "service": name, "requests": requests})
 
-        ticks = LoopingCall(left)
+        ticks = LoopingCall(ask)
         ticks.clock = self._clock
         ticks.start(1.0)
 

@@ -7,6 +7,8 @@ Every event has the key ``event``, which says what other keys there are:
 - ``switched``: new requests go to the new targets; ``service``, ``targets``, and ``rollout``, true,
   if only those of a rollout do.
 - ``draining``: requests that are still under way; ``service``, ``requests``.
+- ``restart``: another program is to take the place of this one; ``step``, which is ``waiting`` (for
+  other operations), ``rehearsing`` or ``replacing``. After that the connection ends.
 - ``warning``: it was done, but something is wrong; ``message``.
 - ``done``, or ``failed`` with ``error``: the last one.
 """

@@ -21,13 +21,15 @@ def restore(
     serving: Serving,
     data_plane: DataPlane,
     checks_of: Callable[[Service], Checks],
-) -> None:
+) -> list[str]:
     """Let what the state has be served, without its having been checked. A service that the data
     plane does not take is left out, and reported. The configuration file has the options of wrappers;
     and what it had once and has not any more is not restored.
 
     @param checks_of: makes checks that begin with healthy targets.
+    @return: what is left out, and why.
     """
+    failures = []
     declared = serving.declared
     for record in [record for record in state.records if record.proven]:
         service, name = record.service, record.service.name
@@ -47,9 +49,11 @@ def restore(
             data_plane.apply(Snapshot((each,)))
         except Exception as error:
             del serving.entries[name]
-            _log.error("{service} can't be restored: {error}", service=name, error=error)
+            failures.append(f"{name} can't be restored: {error}")
+            _log.error("{message}", message=failures[-1])
     if serving.entries:
         _log.info("restored {services}", services=", ".join(serving.entries))
+    return failures
 
 
 def restored_rollout(

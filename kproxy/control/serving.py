@@ -46,13 +46,15 @@ class HostInUse(DeploymentFailed):
 
 
 class DataPlane(Protocol):
-    """The only way from here to the data plane (`kproxy.dataplane.DataPlane`)."""
+    """The only way from here to the data plane: `kproxy.dataplane.DataPlane`, or many of them in
+    other processes (`kproxy.workers.pool.Workers`)."""
 
     target_refused: Callable[[str, Target], object]
 
-    def apply(self, snapshot: Snapshot) -> None: ...
+    def apply(self, snapshot: Snapshot) -> Deferred[None]: ...
     def drain(self, service: str, targets: Sequence[Target], timeout: float) -> Deferred[None]: ...
     def report(self) -> dict[str, list[Any]]: ...
+    def refresh(self) -> Deferred[None]: ...
 
 
 @dataclass
@@ -228,16 +230,19 @@ class Serving:
         state = self._states.get(name)
         return state is not None and bool(state.service.ssl)
 
-    def publish(self) -> None:
+    def publish(self) -> Deferred[None]:
         """Let the data plane serve what is served now.
 
+        @return: fires when all of it does. Whoever drains targets then need not wait for it: a data
+            plane does one after the other.
         @raise kproxy.tree.WrapperFailed: a wrapper does not take its options; nothing has changed.
         """
         self.close()
         snapshot = self.snapshot()
-        self._data_plane.apply(snapshot)
+        applied = self._data_plane.apply(snapshot)
         self._states = {state.service.name: state for state in snapshot.services}
         self._certificates.follow()
+        return applied
 
     def change(self, changes: Iterable[Change]) -> None:
         """Make changes, and let the data plane serve what has come of them: all in one, or none.

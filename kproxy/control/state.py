@@ -123,10 +123,7 @@ class StateFile:
     def load(self) -> State:
         """What was saved last; nothing, if nothing was, or if it can't be read."""
         try:
-            text = self.path.read_text("utf-8")
-            return state_from_json(json.loads(text))
-        except FileNotFoundError:
-            return State()
+            return read_state(self.path.parent)
         except (OSError, ValueError) as error:
             self._set_aside(error)
             return State()
@@ -181,6 +178,19 @@ class StateFile:
     def close(self) -> None:
         """Let another process have the folder."""
         os.close(self._lock)
+
+
+def read_state(folder: Path) -> State:
+    """What was saved there last; nothing, if nothing was.
+
+    @raise OSError: it can't be read.
+    @raise ValueError: it is not what `StateFile` writes.
+    """
+    try:
+        text = (folder / FILE).read_text("utf-8")
+    except FileNotFoundError:
+        return State()
+    return state_from_json(json.loads(text))
 
 
 def state_to_json(state: State) -> dict[str, Any]:

@@ -18,6 +18,10 @@ class Turns:
         """Whether an operation on the service is under way."""
         return name in self._locks
 
+    def any(self) -> bool:
+        """Whether an operation on any service is."""
+        return bool(self._locks)
+
     @asynccontextmanager
     async def turn(self, name: str) -> AsyncIterator[None]:
         """Wait for the turn, and hold it. Cancelling whoever waits gives the place up."""

@@ -6,7 +6,7 @@ cdef class Lifecycle:
     cdef public dict fields, notes
     cdef public bytes clientproto, method, path, query, upgrade, uri
     cdef public int code, finished, startedWriting
-    cdef public long long sentLength
+    cdef public long long began, sentLength, took
     cdef public bint response_begun, _disconnected, _inFakeHead, _replaced
     cdef public object _sink
     cdef object _pull, _request_headers, _response_headers

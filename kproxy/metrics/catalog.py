@@ -119,6 +119,18 @@ METRICS = (
         "Deployments that succeeded or failed.",
     ),
     Metric(
+        "kproxy_workers",
+        "gauge",
+        ("state",),
+        "Worker processes; none if the control process serves by itself.",
+    ),
+    Metric(
+        "kproxy_worker_restarts_total",
+        "counter",
+        ("cause",),
+        "Worker processes that were started in the place of others.",
+    ),
+    Metric(
         "kproxy_process_cpu_seconds_total",
         "counter",
         ("process",),

@@ -53,6 +53,10 @@ class MetricsPage(Resource):
             text.addCallbacks(self._answer, self._fail)
         return NOT_DONE_YET
 
+    def busy(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._waiting)
+
     def _text(self, measured: Measured) -> Deferred[bytes]:
         """In a thread: no request should wait for that."""
         return result_of(lambda: exposition(measured), self._in_thread)
@@ -96,7 +100,9 @@ class MetricsPort:
         in_thread: InThread,
     ) -> None:
         root = _Root()  # type: ignore[no-untyped-call]
-        root.putChild(b"metrics", MetricsPage(measure, in_thread))
+        page = MetricsPage(measure, in_thread)
+        root.putChild(b"metrics", page)
+        self.busy = page.busy
         self._sockets = sockets
         self._site = Site(Tree(root), Tree(Refusal()), clock)  # type: ignore[no-untyped-call]
         self._site.connections_changed = self._mind_the_limit

@@ -30,12 +30,28 @@ class Totals:
     def gone(self, source: Hashable) -> None:
         """A data plane has ended; nothing happens if it has never measured anything."""
         last = self._last.pop(source, {})
-        counters = {name: series for name, series in last.items() if name not in _GAUGES}
-        self._gone = merged((self._gone, counters))
+        self._gone = merged((self._gone, counters(last)))
+
+    def kept(self) -> Measured:
+        """What those had counted that are gone."""
+        return self._gone
+
+    def last(self, source: Hashable) -> Measured:
+        """What a data plane measured when it was last asked; nothing, if it never was."""
+        return self._last.get(source, {})
+
+    def inherit(self, counted: Measured) -> None:
+        """Go on from what was kept before."""
+        self._gone = merged((self._gone, counted))
 
     def total(self) -> Measured:
         """The sum of all that there are, and have been."""
         return merged((self._gone, *self._last.values()))
+
+
+def counters(measured: Measured) -> Measured:
+    """What of it must never go down."""
+    return {name: series for name, series in measured.items() if name not in _GAUGES}
 
 
 def merged(parts: Iterable[Measured]) -> Measured:

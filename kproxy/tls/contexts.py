@@ -17,6 +17,7 @@ from pathlib import Path
 from cryptography import x509
 
 from kproxy.snapshot import Certificate
+from kproxy.tls.tickets import share_sessions
 
 PROTOCOLS = ("h2", "http/1.1", "http/1.0")
 """What is spoken over TLS (RFC 7301), the favourite first."""
@@ -27,9 +28,14 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class Contexts:
-    """The contexts of the certificates that are served."""
+    """The contexts of the certificates that are served.
+
+    @ivar secret: what other processes have, too, that understand each other's session tickets; empty:
+        there are none.
+    """
 
     def __init__(self) -> None:
+        self.secret = b""
         self._made: dict[Certificate, ssl.SSLContext] = {}
 
     def of(self, certificate: Certificate) -> ssl.SSLContext:
@@ -37,6 +43,8 @@ class Contexts:
         context = self._made.get(certificate)
         if context is None:
             context = self._made[certificate] = make_context(certificate, PROTOCOLS)
+            if self.secret:
+                share_sessions(context, self.secret, _names(certificate))
         return context
 
     def keep(
@@ -110,4 +118,18 @@ def _path_of(text: str) -> Iterator[Path]:
 
 
 def _key_type(certificate: Certificate) -> type:
-    return type(x509.load_pem_x509_certificate(certificate.chain.encode("ascii")).public_key())
+    return type(_first(certificate).public_key())
+
+
+def _names(certificate: Certificate) -> list[str]:
+    try:
+        extension = _first(certificate).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in extension.value]
+
+
+def _first(certificate: Certificate) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(certificate.chain.encode("ascii"))

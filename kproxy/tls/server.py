@@ -87,6 +87,11 @@ class TLSServer:
         self._contexts.keep(names.certificates(), names.renewed_since(self._names))
         self._names = names
 
+    def share_sessions(self, secret: bytes) -> None:
+        """Let whoever has the same secret resume the sessions of this one, and the other way round;
+        before the first handshake."""
+        self._contexts.secret = secret
+
     # The connections that have not got a protocol yet. To the site they are connections.
 
     def greet(self) -> Greeting:

@@ -10,7 +10,6 @@ from twisted.internet.interfaces import IReactorTime
 from kproxy.config.model import Target
 from kproxy.http.deadlines import Deadlines
 from kproxy.http.heads import HeadParser
-from kproxy.metrics.counts import observe
 from kproxy.network import Network
 from kproxy.upstream.connection import TargetFailed, UpstreamConnection
 
@@ -114,7 +113,7 @@ class TargetPool:
         began = self._clock.seconds()
 
         def count_made(connection: UpstreamConnection) -> None:
-            observe(counts.connects, self._clock.seconds() - began)
+            counts.connects.observe(self._clock.seconds() - began)
             made(connection)
 
         def count_failed(error: TargetFailed) -> None:

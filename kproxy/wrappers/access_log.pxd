@@ -10,7 +10,7 @@ cdef class _Quoted:
     cdef str _add(self, key, str text, Py_ssize_t length)
 
 cdef class _Lines:
-    cdef public object default, elapsed, write
+    cdef public object default, write
     cdef _Quoted quoted
     cdef public dict services
     cdef object _now
@@ -24,7 +24,7 @@ cdef class _Seen:
     cdef _Lines _lines
     cdef dict _fields
     cdef bytes _path, _query
-    cdef long long _began, _length
+    cdef long long _length
     cdef bint _secure
 
     @cython.locals(lines=_Lines, quoted=_Quoted, came=dict, answered=dict, notes=dict, field=tuple,

@@ -65,8 +65,6 @@ class Options:
     """Takes each line."""
     now: Callable[[], float] = time.time
     """Seconds since the epoch."""
-    elapsed: Callable[[], int] = time.perf_counter_ns
-    """Nanoseconds of a clock that never jumps."""
 
 
 class _HeaderKeys:
@@ -109,7 +107,6 @@ class _Lines:
         "_second",
         "_second_text",
         "default",
-        "elapsed",
         "quoted",
         "services",
         "write",
@@ -117,7 +114,6 @@ class _Lines:
 
     def __init__(self, options: Options) -> None:
         self.write = options.write
-        self.elapsed = options.elapsed
         self.quoted = _Quoted()
         self.services: dict[object, _HeaderKeys] = {}
         self.default = _HeaderKeys(LoggedHeaders())
@@ -139,7 +135,7 @@ class _Lines:
 class _Seen:
     """A request as it came, for the line that is written at its end."""
 
-    __slots__ = ("_began", "_fields", "_length", "_lines", "_path", "_query", "_secure")
+    __slots__ = ("_fields", "_length", "_lines", "_path", "_query", "_secure")
 
     def __init__(self, lines: _Lines, request: Any) -> None:
         self._lines = lines
@@ -149,11 +145,10 @@ class _Seen:
         length = request.body.length
         self._length = -1 if length is None else length
         self._secure: bool = request.isSecure()
-        self._began = lines.elapsed()
 
     def ended(self, request: Any, failure: Failure | None) -> None:
         lines = self._lines
-        duration = lines.elapsed() - self._began
+        duration = request.took
         quoted = lines.quoted
         came = self._fields
         answered = response_fields(request)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any
 
-from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
-from kproxy.errors import CLIENT_CLOSED_REQUEST
-from kproxy.metrics.counts import NO_SERVICE, NOTES, Counts
+from kproxy.metrics.counts import Counts, Ongoing
 from kproxy.streaming import streaming
 from kproxy.wrappers.base import Wrapper
 
@@ -20,8 +16,6 @@ from kproxy.wrappers.base import Wrapper
 class Options:
     counts: Counts = field(default_factory=Counts)
     """Where to count."""
-    now: Callable[[], float] = perf_counter
-    """Seconds of a clock that never jumps."""
 
 
 class Metrics(Wrapper):
@@ -29,31 +23,8 @@ class Metrics(Wrapper):
 
     def __init__(self, wrapped: IResource, options: Options) -> None:
         super().__init__(wrapped)
-        self._now = options.now
-        self._in_flight = options.counts.in_flight
-        self._notes = options.counts.ended
-        self._settle = options.counts.settle
-        self._when_ended = self._ended
+        self._counts = options.counts
 
     def render(self, request: Any) -> Any:
-        streaming(request)
-        self._in_flight[request] = (self._now(), request.path, request.body)
-        request.on_finish(self._when_ended)
+        streaming(request).on_finish(Ongoing(self._counts, request).ended)
         return self.wrapped.render(request)
-
-    def _ended(self, request: Any, failure: Failure | None) -> None:
-        began, path, body = self._in_flight.pop(request)
-        left = failure is not None and not request.begun()
-        self._notes.append(
-            (
-                request.notes.get("service", NO_SERVICE),
-                request.method,
-                path,
-                CLIENT_CLOSED_REQUEST if left else request.code,
-                self._now() - began,
-                0 if body.length == 0 else getattr(body, "received", body.length),
-                request.sentLength,
-            )
-        )
-        if len(self._notes) >= NOTES:
-            self._settle()

@@ -44,10 +44,10 @@ def test_a_limit_stands_in_for_the_buffer_where_requests_stream() -> None:
     assert "request-buffer" not in names
 
 
-def test_the_control_plane_knows_three_methods_of_the_data_plane() -> None:
+def test_the_control_plane_knows_four_methods_of_the_data_plane() -> None:
     text = (DOCS / "design.md").read_text("utf-8")
-    (sentence,) = re.findall(r"stand\s+three\s+methods: (.*?)\.\s", text, re.S)
+    (sentence,) = re.findall(r"stand\s+four\s+methods: (.*?)\.\s", text, re.S)
     names = re.findall(r"`(\w+)\(", sentence)
-    assert len(names) == 3
+    assert len(names) == 4
     for name in names:
         assert callable(getattr(DataPlane, name))

@@ -9,7 +9,7 @@ import shlex
 import pytest
 from twisted.scripts.twistd import ServerOptions
 
-from kproxy import lines, network, service, sockets
+from kproxy import front, lines, network, sockets
 from kproxy.cli.main import parser
 from kproxy.http import (
     chunked,
@@ -120,7 +120,7 @@ def test_the_table_of_limits_is_right(what: str, limit: str) -> None:
 
 
 def test_limits_in_the_text_are_right() -> None:
-    assert f"(limit − {service.RESERVED_DESCRIPTORS}) / 2" in TEXT
+    assert f"(limit − {front.RESERVED_DESCRIPTORS}) / 2" in TEXT
     assert f"backlog ({sockets.BACKLOG} at most" in TEXT
     assert f"up to {lines.MOST_WAITING >> 20} MB of lines" in TEXT
     assert http2_leaving.FINAL_GOAWAY == 1

@@ -69,11 +69,10 @@ def test_a_table_that_is_old_is_written_anew(script: ModuleType) -> None:
     assert new.endswith("|\n<!-- end -->\nb\n")
 
 
-def test_what_is_said_to_be_not_served_yet_exists(script: ModuleType) -> None:
+def test_what_the_script_says_of_options_is_said_of_options_that_exist(script: ModuleType) -> None:
     known = {name for name, _, _ in TOP.walk()}
     known |= {name for name, _, _ in PROXY.walk("proxy.")}
     known |= {name for name, _, _ in X_KPROXY.walk("x-kproxy.")}
-    assert known >= script.NOT_YET
     assert known >= set(script.DEFAULTS)
     assert known >= set(script.VALUES)
 
@@ -115,6 +114,7 @@ def test_the_environment_variables_stand_for_the_options() -> None:
         "KPROXY_HTTPS_PORT": "0",
         "KPROXY_METRICS_PORT": "9394",
         "KPROXY_BIND": "127.0.0.1,::1",
+        "KPROXY_WORKERS": "auto",
         "KPROXY_STATE_DIR": "/srv/state",
         "KPROXY_SOCKET": "/run/kproxy.sock",
         "KPROXY_DEBUG": "yes",
@@ -127,6 +127,7 @@ def test_the_environment_variables_stand_for_the_options() -> None:
     assert options["metrics-port"] == 9394
     assert options["bind"] == ["127.0.0.1", "::1"]
     assert (options["state-dir"], options["socket"]) == ("/srv/state", "/run/kproxy.sock")
+    assert options["workers"] == "auto"
     assert options["debug"]
 
 

@@ -53,7 +53,8 @@ def proxy(running: Proxy, target: Target) -> Proxy:
 def temporary_files(proxy: Proxy) -> int:
     """How many files without a name the proxy holds in its own temporary folder."""
     count = 0
-    for link in Path(f"/proc/{proxy.process.pid}/fd").iterdir():
+    links = [link for pid in proxy.pids() for link in Path(f"/proc/{pid}/fd").iterdir()]
+    for link in links:
         try:
             name = os.readlink(link)
         except OSError:

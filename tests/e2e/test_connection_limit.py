@@ -17,7 +17,9 @@ def test_past_the_limit_clients_wait_their_turn_and_the_others_are_served_on(
     stage: Stage,
 ) -> None:
     config = stage.deploy({"app": {"hosts": [stage.target(says("hello")).address]}})
-    proxy = stage.proxy(config, healthy=("app.example",), descriptors=DESCRIPTORS)
+    proxy = stage.proxy(
+        config, healthy=("app.example",), descriptors=DESCRIPTORS, KPROXY_WORKERS="0"
+    )  # each process has its own limit
     served = []
     for _ in range(LIMIT):
         wire = proxy.connect()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kproxy.metrics.catalog import METRICS
 from tests.e2e.support.https import client, https_proxy
+from tests.e2e.support.prometheus import Prometheus
 from tests.e2e.support.proxy import Proxy
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import says
@@ -141,6 +145,61 @@ def test_every_metric_is_there_from_the_start_and_nothing_else_is(stage: Stage) 
     assert names == [metric.name for metric in METRICS]
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(metrics.url.removesuffix("metrics"), timeout=20)
+
+
+def test_workers_are_counted_together_and_none_is_forgotten_when_they_are_replaced(
+    stage: Stage,
+) -> None:
+    port = free_port("127.0.0.1")
+    config = stage.deploy({"app": {"hosts": [stage.target(says("hello")).address]}})
+    options = ("--metrics-port", str(port), "--workers", "2")
+    proxy = stage.proxy(config, healthy=("app.example",), options=options)
+    metrics = Metrics(port)
+
+    def counted(count: int) -> None:
+        by = {"service": "shop-app", "method": "POST", "status": "200"}
+        wait_until("all are counted", lambda: metrics(REQUESTS, **by) == count)
+
+    for _ in range(8):
+        assert proxy.request("POST").status == 200
+    counted(8)
+    assert proxy.command("restart").returncode == 0
+    assert proxy.request("POST").status == 200
+    counted(9)
+    used = "kproxy_process_cpu_seconds_total"
+    assert metrics(used, process="worker 1") > 0
+    assert metrics(used, process="worker 4") > 0
+
+
+def test_prometheus_reads_the_sum_of_all_workers_across_a_restart(
+    stage: Stage, tmp_path: Path
+) -> None:
+    port = free_port("127.0.0.1")
+    config = stage.deploy({"app": {"hosts": [stage.target(says("hello")).address]}})
+    options = ("--metrics-port", str(port), "--workers", "2")
+    proxy = stage.proxy(config, healthy=("app.example",), options=options)
+    with Prometheus(tmp_path, port) as prometheus:
+
+        def shows(query: str, value: float) -> None:
+            wait_until(f"{query} is {value}", lambda: prometheus.ask(query) == value)
+
+        posts = '{service="shop-app",method="POST",status="200"}'
+        for _ in range(20):
+            assert proxy.request("POST").status == 200
+        shows(f"sum({REQUESTS}{posts})", 20)
+        assert proxy.command("restart").returncode == 0
+        for _ in range(20):
+            assert proxy.request("POST").status == 200
+        durations = "kamal_proxy_http_request_duration_seconds"
+        shows(f"sum({REQUESTS}{posts})", 40)
+        shows(f'sum({durations}_bucket{posts[:-1]},le="+Inf"}})', 40)
+        shows("sum(kamal_proxy_http_in_flight_requests)", 0)
+        shows('kproxy_workers{state="serving"}', 2)
+        shows('kproxy_worker_restarts_total{cause="restarted"}', 2)
+        os.kill(proxy.pids()[1], signal.SIGKILL)
+        shows('kproxy_worker_restarts_total{cause="died"}', 1)
+        shows("min(resets(kproxy_process_cpu_seconds_total[5m]))", 0)
+        shows(f"max(resets({REQUESTS}{posts}[5m]))", 0)
 
 
 def test_a_port_that_is_taken_ends_the_start(stage: Stage) -> None:

@@ -125,7 +125,7 @@ def test_usr1_opens_the_access_log_anew_after_it_was_rotated(stage: Stage) -> No
 class Daemon:
     """kproxy as twistd puts it into the background."""
 
-    def __init__(self, folder: Path, target: Target, config: Path) -> None:
+    def __init__(self, folder: Path, target: Target, config: Path, **env: str) -> None:
         self.folder = folder
         self.pidfile = folder / "kproxy.pid"
         self.logfile = folder / "kproxy.log"
@@ -133,6 +133,8 @@ class Daemon:
         self.proxy = Proxy.__new__(Proxy)  # for its ways to ask; it is nobody's child
         self.proxy.address = "127.0.0.1"
         self.proxy.port = free_port()
+        self.proxy.socket = folder / "kproxy.sock"
+        self.proxy._folder = folder
         command = [
             *TWISTD,
             f"--pidfile={self.pidfile}",
@@ -145,7 +147,12 @@ class Daemon:
         done = subprocess.run(
             command,
             cwd=folder,
-            env=environment(TMPDIR=str(folder), KPROXY_STATE_DIR=str(folder / "state")),
+            env=environment(
+                TMPDIR=str(folder),
+                KPROXY_SOCKET=str(self.proxy.socket),
+                KPROXY_STATE_DIR=str(folder / "state"),
+                **env,
+            ),
             capture_output=True,
             timeout=60,
             check=False,

@@ -173,7 +173,11 @@ def test_a_post_that_meets_a_closed_connection_is_not_repeated(
     proxy: Proxy, target: Target, host: str
 ) -> None:
     target.script = dies_when_used_again(response_text("here"))
-    statuses = [proxy.request("POST", "/once", host, body=b"x").status for _ in range(4)]
+    statuses = []
+    with proxy.connect() as wire:  # one client connection, and so one pool
+        for _ in range(4):
+            wire.send(request_text("POST", "/once", host, body=b"x"))
+            statuses.append(wire.read_response("POST").status)
     # Whatever the state of the pool before: each connection answers one, and fails with the next.
     assert statuses in ([200, 502, 200, 502], [502, 200, 502, 200])
     assert len(target.requests) == 4

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from txacme.interfaces import IResponder
 from zope.interface import implementer
 
@@ -21,8 +21,9 @@ class HTTPResponder:
     challenge_type = "http-01"
 
     def __init__(self, changed: Callable[[], object]) -> None:
-        """@param changed: called when there is one more; it is served when that returns. One less
-        can wait for the next time that something changes."""
+        """@param changed: called when there is one more; it is served when that returns, or when the
+        Deferred that it returns has fired. One less can wait for the next time that something
+        changes."""
         self._changed = changed
         self._answers: dict[str, str] = {}
 
@@ -32,8 +33,7 @@ class HTTPResponder:
 
     def start_responding(self, server_name: str, challenge: Any, response: Any) -> Deferred[None]:
         self._answers[challenge.encode("token")] = response.key_authorization
-        self._changed()
-        return succeed(None)
+        return maybeDeferred(self._changed).addCallback(lambda _: None)
 
     def stop_responding(self, server_name: str, challenge: Any, response: Any) -> Deferred[None]:
         self._answers.pop(challenge.encode("token"), None)
@@ -59,8 +59,7 @@ class TLSResponder:
     def start_responding(self, server_name: str, challenge: Any, response: Any) -> Deferred[None]:
         proof = challenge_certificate(server_name, response.key_authorization, self._now())
         self._certificates[server_name] = TLSChallenge(server_name, proof)
-        self._changed()
-        return succeed(None)
+        return maybeDeferred(self._changed).addCallback(lambda _: None)
 
     def stop_responding(self, server_name: str, challenge: Any, response: Any) -> Deferred[None]:
         self._certificates.pop(server_name, None)

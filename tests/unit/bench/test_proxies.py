@@ -40,6 +40,8 @@ def test_the_bare_chain_is_left_out_where_the_case_decides_on_buffering():
 def test_nginx_is_configured_in_its_own_folder(tmp_path):
     text = configuration(tmp_path, "    server { }")
     assert f"pid {tmp_path}/nginx.pid;" in text
+    assert "worker_processes 1;" in text
+    assert "worker_processes 2;" in configuration(tmp_path, "", workers=2)
     assert "    server { }\n}" in text
 
 

@@ -20,9 +20,15 @@ Captured = pytest.CaptureFixture[str]
 
 
 class Server:
-    """A proxy's socket that takes one request and answers as told."""
+    """A proxy's socket that answers as told, one request after another.
+
+    @ivar heads: the first lines of all requests.
+    @ivar answers: those of the first ones, which are followed by `answer` again and again.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.heads: list[str] = []
+        self.answers: list[bytes] = []
         self.head = ""
         self.body: Any = None
         self.answer = b'{"event": "done"}\n'
@@ -34,19 +40,25 @@ class Server:
         self._thread.start()
 
     def _serve(self) -> None:
-        try:
-            client, _ = self._socket.accept()
-        except OSError:
-            return
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            self._take(client)
+
+    def _take(self, client: socket.socket) -> None:
         with client, client.makefile("rb") as lines:
             head = iter(lines.readline, b"\r\n")
             text = [line.decode().strip() for line in head]
             self.head = text[0].removesuffix(" HTTP/1.1")
+            self.heads.append(self.head)
             lengths = [line.split()[1] for line in text if line.startswith("Content-Length:")]
             body = lines.read(int(lengths[0])) if lengths else b""
             self.body = json.loads(body) if body else None
             if not self.silent:
-                client.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + self.answer)
+                answer = self.answers.pop(0) if self.answers else self.answer
+                client.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + answer)
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
@@ -109,6 +121,7 @@ def test_paths_are_made_whole_since_the_proxy_works_elsewhere(
         ("remove app", "DELETE /services/app", None),
         ("remove a/b", "DELETE /services/a%2Fb", None),
         ("reload", "POST /reload", {}),
+        ("restart", "POST /restart", {}),
         (
             "rollout deploy app --target a:1,b:2 --read-target r:1 --drain-timeout 5s",
             "POST /services/app/rollout/deploy",
@@ -170,6 +183,47 @@ def test_wrong_usage_has_status_2(arguments: str, capsys: Captured) -> None:
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("Error: ")
     assert said[1].endswith(" --help tells what there is.")
+
+
+def restart_all(server: Server, *answers: bytes) -> int:
+    server.answers = [b'{"generation": 4, "services": []}', *answers]
+    return main.main(["restart", "--all"])
+
+
+REHEARSING = b'{"event": "restart", "step": "rehearsing"}\n'
+
+
+def test_another_program_is_waited_for_beyond_the_end_of_the_one_before(
+    server: Server, capsys: Captured
+) -> None:
+    replacing = b'{"event": "restart", "step": "replacing"}\n'
+    assert restart_all(server, REHEARSING + replacing) == 0
+    assert server.heads == ["GET /services", "POST /restart", "POST /restarted"]
+    assert server.body == {"generation": 4}
+    assert capsys.readouterr().err == (
+        "Trying whether the program that is installed now comes up\nIt does, and takes over\n"
+    )
+
+
+def test_a_program_that_does_not_come_up_is_a_failure(server: Server, capsys: Captured) -> None:
+    failed = b'{"event": "failed", "error": "the old program goes on: no yaml"}\n'
+    assert restart_all(server, REHEARSING + failed) == 1
+    assert server.heads == ["GET /services", "POST /restart"]
+    assert "the old program goes on: no yaml" in capsys.readouterr().err
+
+
+def test_a_program_whose_workers_do_not_come_up_is_a_failure(
+    server: Server, capsys: Captured
+) -> None:
+    failed = b'{"event": "failed", "error": "the old workers go on"}\n'
+    assert restart_all(server, REHEARSING, failed) == 1
+    assert "the old workers go on" in capsys.readouterr().err
+
+
+def test_a_proxy_that_knows_nothing_of_it_says_so(server: Server, capsys: Captured) -> None:
+    server.answers = [b'{"services": []}', b'{"error": "there is no option all"}\n']
+    assert main.main(["restart", "--all"]) == 1
+    assert "there is no option all" in capsys.readouterr().err
 
 
 def test_a_failure_is_a_sentence_and_status_1(server: Server, capsys: Captured) -> None:

@@ -21,7 +21,7 @@ def after(line: str, socket: str | None = None) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("kproxy re", ["remove", "resume", "reload"]),
+        ("kproxy re", ["remove", "resume", "reload", "restart"]),
         ("kproxy --v", ["--version"]),
         ("kproxy rollout ", ["deploy", "set", "stop"]),
         ("kproxy nonsense ", []),

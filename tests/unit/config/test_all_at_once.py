@@ -147,7 +147,7 @@ def test_a_role_without_hosts_is_reported_beside_a_value_that_is_wrong(files: Fi
 def test_acme_is_looked_at_as_a_whole(files: Files) -> None:
     text = MINIMAL + (
         "x-kproxy:\n  acme:\n    directory: here\n    challenges: [dns-01]\n"
-        "    ca_file: none.pem\n  workers: 0\n"
+        "    ca_file: none.pem\n  workers: -1\n"
     )
     assert [line.partition(": ")[0] for line in said(files, text)] == [
         "x-kproxy.acme.directory",

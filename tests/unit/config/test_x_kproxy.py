@@ -114,7 +114,8 @@ def test_an_unknown_key_gets_the_nearest_name(files: Files) -> None:
         "targets: ['::1']",
         "read_targets: ['a:0']",
         "writer_affinity_timeout: -1",
-        "workers: 0",
+        "workers: -1",
+        "workers: 257",
         "workers: many",
         "acme: {directory: nope}",
         "acme: {directory: 'http://ca.example/dir'}",
@@ -132,6 +133,7 @@ def test_a_value_that_can_not_be_is_a_problem(files: Files, text: str) -> None:
 
 def test_workers_are_a_number_or_auto(files: Files) -> None:
     assert files.load(with_extras("workers: 3")).workers == 3
+    assert files.load(with_extras("workers: 0")).workers == 0
     assert files.load(with_extras("workers: auto")).workers == "auto"
     assert files.load(MINIMAL).workers is None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
 
@@ -68,10 +68,11 @@ class Plane:
         self.reports: dict[str, list[TargetReport]] = {}
         self.target_refused: Callable[[str, Target], object] = lambda service, target: None
 
-    def apply(self, snapshot: Snapshot) -> None:
+    def apply(self, snapshot: Snapshot) -> Deferred[None]:
         if self.refuses is not None:
             raise self.refuses
         self.snapshots.append(snapshot)
+        return succeed(None)
 
     def drain(self, service: str, targets: Sequence[Target], timeout: float) -> Deferred[None]:
         self.drains.append((service, tuple(targets), timeout))
@@ -83,6 +84,9 @@ class Plane:
 
     def report(self) -> dict[str, list[TargetReport]]:
         return self.reports
+
+    def refresh(self) -> Deferred[None]:
+        return succeed(None)
 
     @property
     def serving(self) -> dict[str, tuple[Target, ...]]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
@@ -37,13 +41,21 @@ class Memory:
 class Run:
     """One run of the proxy; all targets are healthy, but for those that are down."""
 
-    def __init__(self, store: Memory, *file: Service, down: tuple[Target, ...] = ()) -> None:
+    def __init__(
+        self,
+        store: Memory,
+        *file: Service,
+        down: tuple[Target, ...] = (),
+        healthy: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
+        """@param healthy: the addresses that another program knows to be healthy, by service."""
+        self.store = store
         self.clock = Clock()
         self.targets = Targets(self.clock)
         self.targets.answers = {A: 200, B: 200, C: 200, **dict.fromkeys(down, 500)}
         self.plane = Plane()
         self.controller = Controller(self.plane, self.clock, self.targets.ask, store=store)
-        self.controller.boot(file, store.state)
+        self.controller.boot(file, store.state, healthy=healthy)
         self.first = {s.service.name: s for s in self.plane.snapshots[-1].services}
         self.clock.pump([0, 0, 0])
 
@@ -388,3 +400,122 @@ def test_services_are_described_with_their_state() -> None:
         ("b:1", "unhealthy", "it answered 500 to /up"),
     ]
     assert (cli["state"], cli["message"], cli["in_configuration"]) == ("stopped", "gone", False)
+
+
+# Another program in the same process, which knows what is healthy.
+
+
+def succeeded(before: Run, *file: Service, down: tuple[Target, ...] = ()) -> Run:
+    """The program after another one, which has left the state and its knowledge of targets."""
+    before.do(before.controller.save())
+    healthy = json.loads(json.dumps(before.controller.healthy()))
+    return Run(before.store, *file, down=down, healthy=healthy)
+
+
+def test_a_target_that_was_not_healthy_stays_out_until_it_is() -> None:
+    file = service("app", A, B)
+    before = Run(Memory(), file)
+    before.targets.answers[B] = 500
+    before.clock.pump([1, 0])
+    assert before.controller.healthy() == {"app": ["a:1"]}
+    after = succeeded(before, file, down=(B,))
+    assert after.first["app"].healthy == (A,)
+    after.targets.answers[B] = 200
+    after.clock.pump([1, 0, 0])
+    assert after.states["app"].healthy == (A, B)
+
+
+def test_of_a_service_without_any_healthy_target_none_is_taken_for_healthy() -> None:
+    file = service("app", A, B)
+    before = Run(Memory(), file)
+    before.targets.answers.update({A: 500, B: 500})
+    before.clock.pump([1, 0])
+    assert before.controller.healthy() == {"app": []}
+    after = succeeded(before, file)
+    assert after.first["app"].healthy == ()
+    assert after.states["app"].healthy == (A, B)
+
+
+def test_the_only_target_is_not_checked_again_if_it_was_healthy() -> None:
+    after = succeeded(Run(Memory(), FILE), FILE)
+    assert after.first["app"].healthy == (A,)
+    assert after.targets.asked == []
+
+
+def test_a_service_that_was_not_whole_yet_is_served_at_once_by_what_was_up() -> None:
+    file = service("app", A, B)
+    before = Run(Memory(), file, down=(B,))
+    assert before.states["app"].healthy == (A,)
+    after = succeeded(before, file, down=(B,))
+    assert after.first["app"].healthy == (A,)
+    # Without that knowledge it has to be checked first.
+    again = Run(before.store, file, down=(B,))
+    assert again.first["app"].healthy == ()
+
+
+def test_a_service_that_was_up_and_not_saved_yet_is_served_at_once() -> None:
+    before = Run(Memory(), FILE)
+    assert before.store.saved == 0
+    after = succeeded(before, FILE, down=(A,))
+    assert after.first["app"].healthy == (A,)
+
+
+def test_a_service_that_is_new_in_the_file_is_checked_first() -> None:
+    after = succeeded(Run(Memory(), FILE), FILE, OTHER)
+    assert after.first["app"].healthy == (A,)
+    assert after.first["other"].healthy == ()
+    assert after.states["other"].healthy == (C,)
+
+
+def test_targets_of_a_rollout_are_known_too() -> None:
+    before = Run(Memory(), FILE)
+    before.do(before.controller.rollouts.deploy("app", {"target": ["b:1"]}))
+    assert before.controller.healthy() == {"app": ["a:1", "b:1"]}
+    after = succeeded(before, FILE, down=(B,))
+    assert after.controller.healthy() == {"app": ["a:1", "b:1"]}
+
+
+# What could be served.
+
+
+def rehearsed(store: Memory, *file: Service, refuses: Exception | None = None) -> Any:
+    """What a program that serves nobody finds out; its data plane; its targets."""
+    clock, plane = Clock(), Plane()
+    targets = Targets(clock)
+    plane.refuses = refuses
+    controller = Controller(plane, clock, targets.ask, store=store)
+    with Log():
+        failures = controller.rehearse(file, store.state)
+    clock.pump([1, 1])
+    return failures, plane, targets
+
+
+def test_a_rehearsal_tells_the_data_plane_and_asks_nobody() -> None:
+    before = Run(Memory())
+    before.deploy(OTHER)
+    saved = before.store.saved
+    failures, plane, targets = rehearsed(before.store, FILE)
+    assert failures == []
+    assert {s.service.name for s in plane.snapshots[-1].services} == {"app", "other"}
+    assert targets.asked == []
+    assert before.store.saved == saved
+
+
+def test_a_rehearsal_tells_what_can_not_be_served_any_more() -> None:
+    before = Run(Memory())
+    before.deploy(FILE)
+    with pytest.raises(ValueError, match="yesterday"):
+        rehearsed(before.store, OTHER, refuses=ValueError("options of yesterday"))
+
+
+def test_operations_are_under_way_until_they_are_done() -> None:
+    run = Run(Memory(), FILE)
+    assert not run.controller.busy()
+    run.targets.answers[B] = 500
+    waiting = run.controller.deploy(service("app", B))
+    run.clock.pump([0, 0])
+    assert run.controller.busy()
+    run.targets.answers[B] = 200
+    run.clock.advance(1)
+    run.do(waiting)
+    assert not run.controller.busy()

@@ -147,3 +147,16 @@ def test_in_the_end_nobody_is_left() -> None:
     assert port.network.state == "closed"
     assert client.lost is not None
     assert port.clock.getDelayedCalls() == []
+
+
+def test_it_is_busy_while_somebody_waits_for_an_answer() -> None:
+    measured: Deferred[Measured] = Deferred()
+    port = Port(lambda: measured)
+    assert not port.port.busy()
+    client = port.client()
+    client.send(get(b"/metrics"))
+    assert port.port.busy()
+    measured.callback({})
+    port.clock.pump([0, 0])
+    assert one_message(client).status == 200
+    assert not port.port.busy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from kproxy.metrics.catalog import Measured
-from kproxy.metrics.totals import Totals, merged
+from kproxy.metrics.totals import Totals, counters, merged
 
 REQUESTS = "kamal_proxy_http_requests_total"
 DURATIONS = "kamal_proxy_http_request_duration_seconds"
@@ -41,6 +41,35 @@ def test_the_counters_of_one_that_is_gone_stay_and_its_gauges_go() -> None:
     totals.gone(2)
     totals.gone(2)
     assert totals.total() == {REQUESTS: [(LABELS, [4])]}
+
+
+def test_the_cpu_time_of_a_place_never_falls_and_the_memory_of_one_that_is_gone_is_no_more() -> (
+    None
+):
+    cpu, memory = "kproxy_process_cpu_seconds_total", "kproxy_process_resident_memory_bytes"
+
+    def process(seconds: float, resident: float) -> Measured:
+        return {cpu: [(("worker 1",), [seconds])], memory: [(("worker 1",), [resident])]}
+
+    totals = Totals()
+    totals.update("first", process(7, 100))
+    totals.gone("first")
+    assert totals.total() == {cpu: [(("worker 1",), [7])]}
+    totals.update("second", process(1, 50))  # in the place of the first
+    assert totals.total() == process(8, 50)
+
+
+def test_a_successor_goes_on_from_what_it_inherits() -> None:
+    before, after = Totals(), Totals()
+    before.update(1, measured(3, 5))
+    before.gone(1)
+    after.inherit(before.kept())
+    after.update(1, measured(1, 2))
+    assert after.total() == measured(4, 2)
+
+
+def test_only_counters_outlive_what_they_were_counted_by() -> None:
+    assert counters(measured(3, 5)) == {REQUESTS: [(LABELS, [3])]}
 
 
 def test_one_that_has_never_measured_anything_may_go() -> None:

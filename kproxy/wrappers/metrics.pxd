@@ -1,0 +1,2 @@
+from kproxy.metrics.counts cimport Counts, Ongoing
+from kproxy.streaming cimport streaming

@@ -1,0 +1,113 @@
+"""Whose turn it is to accept, where several workers can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kproxy.workers.accepting import MOMENT, Turns
+from kproxy.workers.shares import Shares, shared_memory
+
+
+class Timer:
+    """What `call_later` returns."""
+
+    def __init__(self, delay: float, action: Callable[[], Any]) -> None:
+        self.delay = delay
+        self.action: Callable[[], Any] | None = action
+
+    def cancel(self) -> None:
+        self.action = None
+
+
+class Loop:
+    """An event loop whose time does not pass by itself."""
+
+    def __init__(self) -> None:
+        self.timers: list[Timer] = []
+
+    def call_later(self, delay: float, action: Callable[[], Any]) -> Timer:
+        self.timers.append(Timer(delay, action))
+        return self.timers[-1]
+
+    def wait(self) -> None:
+        """Let a moment pass."""
+        timers, self.timers = self.timers, []
+        for timer in timers:
+            assert timer.delay == MOMENT
+            if timer.action is not None:
+                timer.action()
+
+
+class Listener:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pause(self) -> None:
+        self.told.append("pause")
+
+    def resume(self) -> None:
+        self.told.append("resume")
+
+    def close(self) -> None:
+        self.told.append("close")
+
+    def accept_now(self) -> None:
+        self.told.append("accept")
+
+
+class Worker:
+    """Turns of one of two workers, and the number of connections that the other one has."""
+
+    def __init__(self) -> None:
+        self.shares = Shares(shared_memory(4))
+        self.loop = Loop()
+        loop: Any = self.loop
+        self.turns = Turns(loop, self.shares, 0)
+        self.listeners = [Listener(), Listener()]
+        self.turns.listeners.update(self.listeners)
+
+    def has(self, own: int, other: int | None) -> bool:
+        """Whether it is its turn with so many connections."""
+        self.turns.count(own, True)
+        if other is None:
+            self.shares.leave(1)
+        else:
+            self.shares.say(1, other)
+        return self.turns.ours()
+
+
+@pytest.mark.parametrize(
+    ("own", "other"), [(0, 0), (1, 0), (5, 5), (5, 9), (32, 32), (33, 32), (1000, 950), (90, None)]
+)
+def test_whoever_has_not_clearly_more_than_the_others_accepts(own: int, other: int | None) -> None:
+    worker = Worker()
+    assert worker.has(own, other)
+    assert [listener.told for listener in worker.listeners] == [[], []]
+
+
+@pytest.mark.parametrize(("own", "other"), [(2, 0), (7, 5), (38, 26), (1100, 1000)])
+def test_whoever_has_clearly_more_leaves_it_to_the_others_for_a_moment(
+    own: int, other: int
+) -> None:
+    worker = Worker()
+    assert not worker.has(own, other)
+    assert [listener.told for listener in worker.listeners] == [["pause"]] * 2
+    worker.loop.wait()
+    # What nobody has taken by then waits no longer.
+    assert [listener.told for listener in worker.listeners] == [["pause", "resume", "accept"]] * 2
+
+
+def test_a_worker_that_accepts_no_more_counts_for_nobody_and_forgets_its_turn() -> None:
+    worker = Worker()
+    assert not worker.has(9, 3)
+    worker.turns.count(9, False)
+    worker.loop.wait()
+    assert worker.listeners[0].told == ["pause"]
+    assert worker.shares.least() == 3
+    worker.shares.leave(1)
+    assert worker.shares.least() == 0
