@@ -30,7 +30,7 @@ test: test-ready
 test-ready:
 	@.ci/venv test
 	@.ci/packages $(TEST_TOOLS) || test -z "$$CI"
-	@.ci/pebble || true
+	@.ci/go || true
 
 # The working copy is not on the path before the compiled one: hence no `python -m`, no pythonpath.
 test-compiled: test-ready

@@ -37,6 +37,7 @@ DEFAULTS = {
 VALUES = {
     "x-kproxy.wrappers": "a list of wrappers",
     "x-kproxy.acme.dns": "a DNS-01 responder",
+    "x-kproxy.acme.store": "a certificate store",
 }
 """What options hold that plug-ins read."""
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from txacme.interfaces import IResponder
 
     from kproxy.tls.acme.dns01 import Surroundings
+    from kproxy.tls.acme.interfaces import CertificateStore
+    from kproxy.tls.acme.stores import StoreSurroundings
 
     Pairs = list[tuple[bytes, bytes]]
     FinishCallback = Callable[["IStreamingRequest", Failure | None], object]
@@ -75,6 +77,29 @@ class IDNSResponderPlugin(Interface):
         @return: with ``challenge_type = "dns-01"``. Its `start_responding` returns a Deferred that
             fires once the zone's servers show the record; `kproxy.tls.acme.dns01.record_name` and
             `record_value` tell which. A name may need several values at a time.
+        """
+
+
+class ICertificateStorePlugin(Interface):
+    """A place for automatic certificates that several servers share.
+
+    It is announced as a wrapper is. `kproxy.plugins.CertificateStorePlugin` implements this interface.
+    """
+
+    name: str = Attribute("What x-kproxy.acme.store calls it: lower case, digits and dashes.")
+    description: str = Attribute("One sentence.")
+    options: object = Attribute("A `kproxy.config.schema.Section`: the options it takes.")
+
+    def validate(node: object, report: object) -> object:
+        """See `IWrapperPlugin.validate`."""
+
+    def store(options: object, around: StoreSurroundings) -> CertificateStore:
+        """Make the store of one CA. It may raise `OSError`, and is asked again then.
+
+        Of exceptions of its methods that are no `OSError`, only the type is shown.
+
+        @param options: what `validate` returned.
+        @return: what `kproxy.tls.acme.interfaces.CertificateStore` says; methods may be ``async``.
         """
 
 

@@ -259,18 +259,9 @@ class ProxyService(Service):
     ) -> Automatic:
         """What has certificates of a CA: made when there is a service that needs one, since a third
         of a second is a lot for those that don't."""
-        from kproxy.tls.acme.automatic import AutomaticCertificates
-        from kproxy.tls.acme.dns01 import make_dns_responder
-        from kproxy.tls.acme.errors import AcmeError
+        from kproxy.tls.acme.automatic import make_automatic
 
-        dns = None
-        try:
-            dns = make_dns_responder(acme, self._reactor, self._in_thread)
-        except AcmeError as error:
-            _log.error("DNS-01 can't be used: {error}", error=error)
-        return AutomaticCertificates(
-            acme, folder, self._reactor, self._in_thread, changed, on_demand_url, dns=dns
-        )
+        return make_automatic(acme, folder, self._reactor, self._in_thread, changed, on_demand_url)
 
     def _restored(self) -> State:
         """What the last run left. A proxy that can't keep its state works, and says so."""

@@ -12,7 +12,7 @@ from twisted.python import usage
 
 from kproxy.config import Configuration, ConfigurationError, load
 from kproxy.config.model import MOST_WORKERS
-from kproxy.plugins import find_dns_responders, find_wrappers
+from kproxy.plugins import find_dns_responders, find_stores, find_wrappers
 from kproxy.reactors import install_fastest_reactor
 from kproxy.succession.command import CommandLine, command_line
 from kproxy.workers.count import Workers
@@ -126,7 +126,7 @@ def _workers(name: str, text: str) -> Workers:
 def makeService(options: Options) -> IService:
     """What twistd calls, before there is a reactor unless ``-r`` was given."""
     install_fastest_reactor()
-    wrappers, dns_responders = find_wrappers(), find_dns_responders()
+    wrappers, dns_responders, stores = find_wrappers(), find_dns_responders(), find_stores()
 
     def read() -> Configuration:
         return load(
@@ -136,6 +136,7 @@ def makeService(options: Options) -> IService:
             environ=os.environ,
             wrappers=wrappers,
             dns_responders=dns_responders,
+            stores=stores,
         )
 
     for failed in wrappers.failed:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +36,31 @@ def require_tool() -> Callable[[str], str]:
         pytest.skip(f"{name} is not installed")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def require_built() -> Callable[[str, int], str]:
+    """The same for what `.ci/go` builds, where there is a Go of that version (1.X): a CI that has none
+    is as good as any."""
+
+    def find(name: str, go: int) -> str:
+        path = Path(sys.executable).parent / name
+        if path.exists():
+            return str(path)
+        if os.environ.get("CI") and _go() >= go:
+            pytest.fail(f"{name} is not there, though Go could build it: see .ci/go", pytrace=False)
+        pytest.skip(f"{name} is not there, which Go 1.{go} could build: see .ci/go")
+
+    return find
+
+
+def _go() -> int:
+    """Which Go there is: the 24 of 1.24; 0: none."""
+    if shutil.which("go") is None:
+        return 0
+    said = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False)
+    found = re.match(r"go1\.(\d+)", said.stdout)
+    return int(found[1]) if found else 0
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def register(commands: Any) -> None:
 def check(options: argparse.Namespace) -> int:
     """Run the command."""
     from kproxy.config import ConfigurationError, load
-    from kproxy.plugins import find_dns_responders, find_wrappers
+    from kproxy.plugins import find_dns_responders, find_stores, find_wrappers
 
     wrappers = find_wrappers()
     for failure in wrappers.failed:
@@ -50,6 +50,7 @@ def check(options: argparse.Namespace) -> int:
             environ=os.environ,
             wrappers=wrappers,
             dns_responders=find_dns_responders(),
+            stores=find_stores(),
         )
     except ConfigurationError as error:
         print(error, file=sys.stderr)

@@ -51,9 +51,12 @@ def run(options: argparse.Namespace) -> int:
     """Run the command. It returns when the proxy has ended."""
     from twisted.scripts import twistd as script
 
+    from kproxy.succession.command import whole_command_line
+
     twistd: Any = script.ServerOptions()  # type: ignore[attr-defined, no-untyped-call]
     try:
         twistd.parseOptions(["--nodaemon", "--pidfile=", "kproxy", *arguments(options)])
+        twistd.subOptions.command = whole_command_line()
         script.runApp(twistd)
     except SystemExit as stop:
         if not isinstance(stop.code, str):

@@ -52,6 +52,7 @@ class Circumstances:
     server: str | None
     wrappers: Mapping[str, Validator]
     dns_responders: Mapping[str, Validator]
+    stores: Mapping[str, Validator]
     report: Report
 
 
@@ -185,6 +186,9 @@ class _Reader:
         elif "dns-01" in options.challenges:
             challenges = section.get("challenges") or section
             challenges.report(self.report, "dns-01 needs a responder, under dns")
+        store: WrapperUse | None = None
+        if (written := section.get("store")) is not None:
+            store = read_use(written, self.around.stores, self.report, "certificate store")
         ca_file = None if options.ca_file is None else self.path(options.ca_file)
         if ca_file is not None and not ca_file.is_file():
             node = section.get("ca_file") or section
@@ -196,7 +200,8 @@ class _Reader:
             challenges=options.challenges,
             eab=options.eab,
             dns=dns,
-            secrets_files=() if dns is None else self.secrets_files,
+            store=store,
+            secrets_files=self.secrets_files if dns or store else (),
         )
 
     def check_role_names(self, roles: tuple[Role, ...]) -> None:
@@ -281,7 +286,8 @@ class _Reader:
             extras,
             unread=unread,
             servers=len(candidate.servers),
-            dns=self.dns_is_written(),
+            dns=self.acme_has("dns"),
+            shared=self.acme_has("store"),
             report=self.report,
         )
         if options.run is not None:
@@ -317,9 +323,10 @@ class _Reader:
             self.extras_read[key] = (extras, uses, unread)
         return self.extras_read[key]
 
-    def dns_is_written(self) -> bool:
+    def acme_has(self, plugin: str) -> bool:
+        """Whether ``x-kproxy.acme`` names one of its plug-ins, be it right or wrong."""
         acme = self.x_kproxy.get("acme")
-        return acme is not None and acme.get("dns") is not None
+        return acme is not None and acme.get(plugin) is not None
 
     def targets(
         self,

@@ -25,6 +25,13 @@ def service_name(text: str) -> str:
     return text
 
 
+def absolute_path(text: str) -> str:
+    """A path that means the same wherever the proxy was started."""
+    if not text.startswith("/"):
+        raise ValueError("should be an absolute path")
+    return text
+
+
 def host(text: str) -> str:
     """A host that requests are routed by, perhaps with a wildcard for its first label."""
     name = text.lower().removesuffix(".")

@@ -22,6 +22,7 @@ def load(
     environ: Mapping[str, str],
     wrappers: Mapping[str, Validator],
     dns_responders: Mapping[str, Validator] | None = None,
+    stores: Mapping[str, Validator] | None = None,
 ) -> Configuration:
     """Read and understand the files of one proxy.
 
@@ -31,10 +32,13 @@ def load(
     @param environ: what ERB tags read.
     @param wrappers: the wrappers that are installed, by name; `kproxy.plugins.find_wrappers`.
     @param dns_responders: the same for the responders that ``x-kproxy.acme.dns`` may name.
+    @param stores: the same for the certificate stores that ``x-kproxy.acme.store`` may name.
     @raise ConfigurationError: with every problem of every file.
     """
     report = Report()
-    around = Circumstances(destination, server, wrappers, dns_responders or {}, report)
+    around = Circumstances(
+        destination, server, wrappers, dns_responders or {}, stores or {}, report
+    )
     applications = []
     for path in files:
         document = _read(path, destination, environ, report)

@@ -147,8 +147,10 @@ class Acme:
     eab: ExternalAccount | None = None
     dns: WrapperUse | None = None
     """The DNS-01 responder, named and configured as a wrapper is; None: DNS-01 can't be used."""
+    store: WrapperUse | None = None
+    """The store that servers share, named and configured in the same way; None: a folder of our own."""
     secrets_files: tuple[Path, ...] = ()
-    """Where the responder's secrets are looked up, as `Service.secrets_files`; none without one."""
+    """Where the secrets of both are looked up, as `Service.secrets_files`; none without either."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ class Extras:
 
 @dataclass(frozen=True, slots=True)
 class AcmeOptions:
-    """``x-kproxy.acme``, but for its ``dns``."""
+    """``x-kproxy.acme``, but for its plug-ins."""
 
     directory: str = Acme().directory
     email: str | None = None
@@ -213,6 +213,7 @@ class AcmeOptions:
     challenges: tuple[str, ...] = Acme().challenges
     eab: ExternalAccount | None = None
     dns: None = None
+    store: None = None
 
 
 _EAB = Section(
@@ -237,6 +238,7 @@ ACME = Section(
     ),
     Option("eab", _EAB, help="The account that the CA gave out of band."),
     Option("dns", Anything(), help="The DNS-01 responder: NAME, or NAME: {options}."),
+    Option("store", Anything(), help="What servers share certificates by; none: they don't."),
     into=AcmeOptions,
 )
 

@@ -16,6 +16,7 @@ def check_ssl(
     unread: Container[str],
     servers: int,
     dns: bool,
+    shared: bool,
     report: Report,
 ) -> None:
     """Report what is wrong with a service's ``ssl``.
@@ -25,6 +26,7 @@ def check_ssl(
     @param servers: how many hosts the role has, whichever of them this proxy serves: each would ask
         for a certificate of its own.
     @param dns: whether there is a DNS-01 responder.
+    @param shared: whether there is a certificate store that servers share.
     """
     node = proxy.get("ssl")
     if node is None or not options.ssl:
@@ -41,9 +43,10 @@ def check_ssl(
                 f"a certificate for {wildcards[0]} can only be had by DNS-01; "
                 "set x-kproxy.acme.dns, or name a certificate of your own",
             )
-        if servers > 1 and extras.targets is None and "targets" not in unread:
+        if servers > 1 and not shared and extras.targets is None and "targets" not in unread:
             node.report(
                 report,
                 f"automatic certificates need a single server, and there are {servers}; a proxy "
-                "that stands before several servers lists them under x-kproxy.targets",
+                "that stands before several servers lists them under x-kproxy.targets, and several "
+                "proxies share an x-kproxy.acme.store",
             )

@@ -126,11 +126,14 @@ class Certificates:
         return {name: custom.names for name, custom in customs if custom is not None}
 
     def _acme_for(self, authority: Authority) -> Acme:
-        staging, _ = authority
+        staging, folder = authority
+        acme = self._acme
+        if folder != self._folder:
+            acme = replace(acme, store=None)  # a place of its own was asked for
         if not staging:
-            return self._acme
+            return acme
         # What another CA's own server is known by, and who we are there, means nothing to this one.
-        return replace(self._acme, directory=LETS_ENCRYPT_STAGING, ca_file=None, eab=None)
+        return replace(acme, directory=LETS_ENCRYPT_STAGING, ca_file=None, eab=None)
 
     def use(self, acme: Acme) -> bool:
         """Have automatic certificates like this, once services have been published again.

@@ -6,8 +6,8 @@ The rules that keep the rest right:
 1. `FrameReader` cuts what comes into frames, and h2 gets one at a time: what one frame brings about
    has happened before h2 sees the next, and what h2 never should see (RFC 9113 sections 5.3, 5.5)
    does not reach it.
-2. A malformed request ends its stream, not the connection (section 8.1.1). So fields are read here,
-   not in h2, and a Content-Length is compared before h2 gets to it.
+2. A malformed request ends its stream, not the connection (section 8.1.1). So fields are read by us,
+   not by h2, and a Content-Length is compared before h2 gets to it.
 3. What costs more to answer than to send is counted (`http2_limits`).
 4. What goes out waits in the `Outbox` (`http2_outbox`), where streams take turns.
 5. It ends in three steps (`http2_leaving`), and what comes after the second is not looked at.
@@ -19,41 +19,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from h2.errors import ErrorCodes
-from h2.events import (
-    DataReceived,
-    PingAckReceived,
-    RemoteSettingsChanged,
-    RequestReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
-    WindowUpdated,
-)
 from h2.exceptions import ProtocolError
-from h2.stream import H2Stream
 from twisted.logger import Logger
 
-from kproxy.http.heads import BadHead
 from kproxy.http.http1_response import _address
-from kproxy.http.http2_frames import (
-    DATA,
-    END_HEADERS,
-    END_STREAM,
-    GOAWAY,
-    HEADERS,
-    PRIORITY,
-    RST_STREAM,
-    ConnectionFailed,
-    Frame,
-    FrameReader,
-)
+from kproxy.http.http2_frames import ConnectionFailed, FrameReader
+from kproxy.http.http2_incoming import Incoming
 from kproxy.http.http2_leaving import Leaving
-from kproxy.http.http2_limits import LAST_TYPE, Allowances, data_size
-from kproxy.http.http2_machine import MAX_STREAMS, Machine
+from kproxy.http.http2_machine import Machine
 from kproxy.http.http2_outbox import Outbox
 from kproxy.http.http2_stream import HTTP2Stream
 
@@ -87,8 +64,8 @@ class HTTP2Connection(asyncio.Protocol):
         self.outbox = Outbox(self.machine, secure)
         self._reader = FrameReader()
         self._streams: dict[int, HTTP2Stream] = {}
-        self._allowances = Allowances(site.clock, self.machine)
         self._leaving = Leaving(site.clock, self.machine, self.outbox, self._streams, self._linger)
+        self._incoming = Incoming(self, self._streams, self._leaving)
         self._closing = False  # all has been said, and what comes is not looked at
         self._reading = True
 
@@ -111,7 +88,7 @@ class HTTP2Connection(asyncio.Protocol):
         outbox.collecting = True
         try:
             for frame in self._reader.feed(data):
-                self._frame(frame)
+                self._incoming.take(frame)
                 if self._ended():
                     break
         except ConnectionFailed as error:
@@ -186,144 +163,6 @@ class HTTP2Connection(asyncio.Protocol):
         else:
             self.transport.close()
 
-    # Frames.
-
-    def _frame(self, frame: Frame) -> None:
-        """Let h2 see a frame, and let happen what it says that the frame means."""
-        kind = frame.kind
-        if kind == HEADERS:
-            if not frame.flags & END_HEADERS:
-                self.site.waiting.add(self)
-            elif self.machine.opens_stream(frame):
-                self._open_stream(frame)
-                return
-        else:
-            self._allowances.count(frame)
-            if kind == DATA:
-                self._compare_length(frame)
-            elif kind == GOAWAY:
-                self._client_leaves(frame)
-                return
-            elif kind == RST_STREAM:
-                if frame.stream_id > self.machine.highest_inbound_stream_id:
-                    raise ConnectionFailed(ErrorCodes.PROTOCOL_ERROR, "a reset before its stream")
-                if frame.stream_id not in self._streams:
-                    self._allowances.count_late_reset()
-            elif kind == PRIORITY:
-                if frame.length == 5 and frame.stream_id:
-                    return  # RFC 9113 section 5.3.2: it has no meaning any more
-            elif kind > LAST_TYPE:
-                return  # RFC 9113 section 5.5
-        for event in self.machine.receive_data(frame.whole):
-            handle = _HANDLERS.get(event.__class__)
-            if handle is not None:
-                handle(self, event)
-
-    def _compare_length(self, frame: Frame) -> None:
-        """Compare a body with its Content-Length: h2 would end the connection over it."""
-        stream = self._streams.get(frame.stream_id)
-        if stream is None or stream.left_to_come is None:
-            return
-        size = data_size(frame)
-        ends = frame.flags & END_STREAM
-        if size > stream.left_to_come or (ends and size != stream.left_to_come):
-            self._malformed(frame.stream_id, "the body is not what its Content-Length says")
-
-    def _malformed(self, stream_id: int, reason: str) -> None:
-        """A stream error (RFC 9113 section 8.1.1)."""
-        _log.info(
-            "refused a request from {client}: {reason}",
-            client=getattr(self.client, "host", ""),
-            reason=reason,
-        )
-        self._allowances.resets.spend("malformed requests")
-        self.machine.reset_stream(stream_id, ErrorCodes.PROTOCOL_ERROR)
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            stream.lost()
-
-    def _open_stream(self, frame: Frame) -> None:
-        ended = bool(frame.flags & END_STREAM)
-        self._request(*self.machine.open_stream(frame), ended)
-        stream = self._streams.get(frame.stream_id)
-        if ended and stream is not None:
-            stream.receive_end([])
-
-    def _request_received(self, event: RequestReceived) -> None:
-        stream = self.machine.streams[event.stream_id]
-        self._request(stream, event.headers, event.stream_ended is not None)
-
-    def _request(self, machine: H2Stream, fields: Iterable[Any], ended: bool) -> None:
-        stream_id = machine.stream_id
-        if stream_id > self._leaving.last_stream or len(self._streams) >= MAX_STREAMS:
-            self._allowances.resets.spend("requests")
-            self.machine.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
-            return
-        stream = HTTP2Stream(self, stream_id, machine)
-        try:
-            head = self.site.http2_heads.request(fields, self.secure, ended)
-        except BadHead as error:
-            if error.status == 400:
-                self._malformed(stream_id, str(error))
-                return
-            self._open(stream)
-            stream.refuse(error, ended)
-            return
-        self._open(stream)
-        stream.begin_request(head)
-
-    def _open(self, stream: HTTP2Stream) -> None:
-        self._streams[stream.id] = stream
-        self.site.waiting.remove(self)
-
-    def _trailers_received(self, event: TrailersReceived) -> None:
-        self.site.waiting.remove(self)
-        stream = self._streams.get(event.stream_id)
-        if stream is None:
-            return
-        try:
-            trailers = self.site.http2_heads.trailers(event.headers)
-            if stream.left_to_come:
-                raise BadHead("the body is not what its Content-Length says")
-        except BadHead as error:
-            self._malformed(stream.id, str(error))
-            return
-        stream.receive_end(trailers)
-
-    def _data_received(self, event: DataReceived) -> None:
-        stream_id: int = event.stream_id
-        data: bytes = event.data
-        stream = self._streams.get(stream_id)
-        size: int = event.flow_controlled_length
-        if stream is None or stream.body is None:
-            self.acknowledge(stream_id, size)
-            return
-        if size > len(data):
-            self.acknowledge(stream_id, size - len(data))
-        stream.receive(data)
-
-    def _stream_ended(self, event: StreamEnded) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
-            stream.receive_end([])
-
-    def _stream_reset(self, event: StreamReset) -> None:
-        """By the client, or by h2, which had a reason to."""
-        stream = self._streams.get(event.stream_id)
-        if stream is not None:
-            self._allowances.resets.spend("requests that were taken back")
-            stream.lost()
-
-    def _window_updated(self, event: WindowUpdated) -> None:
-        if event.stream_id:
-            stream = self._streams.get(event.stream_id)
-            if stream is not None:
-                self.outbox.line_up(stream)
-
-    def _settings_changed(self, event: RemoteSettingsChanged) -> None:
-        for stream in list(self._streams.values()):
-            self.outbox.line_up(stream)
-
     # What streams ask.
 
     def acknowledge(self, stream_id: int, size: int) -> None:
@@ -359,17 +198,6 @@ class HTTP2Connection(asyncio.Protocol):
                 stream.close_tunnel()
             self.outbox.flush()
 
-    def _ping_answered(self, event: PingAckReceived) -> None:
-        self._leaving.ping_answered(event.ping_data)
-
-    def _client_leaves(self, frame: Frame) -> None:
-        """GOAWAY: the client opens no more streams, and waits for those that it has."""
-        if frame.stream_id:
-            raise ConnectionFailed(ErrorCodes.PROTOCOL_ERROR, "GOAWAY on a stream")
-        if frame.length < 8:
-            raise ConnectionFailed(ErrorCodes.FRAME_SIZE_ERROR, "a GOAWAY that is too short")
-        self._leaving.client_leaves()
-
     def _fail(self, code: ErrorCodes, reason: str) -> None:
         if not self._closing:
             self._leaving.at_once(code)
@@ -402,15 +230,3 @@ class HTTP2Connection(asyncio.Protocol):
         """Cut the connection now."""
         self._closing = True
         self.transport.abort()
-
-
-_HANDLERS: Final[dict[type, Callable[[HTTP2Connection, Any], None]]] = {
-    RequestReceived: HTTP2Connection._request_received,
-    TrailersReceived: HTTP2Connection._trailers_received,
-    DataReceived: HTTP2Connection._data_received,
-    StreamEnded: HTTP2Connection._stream_ended,
-    StreamReset: HTTP2Connection._stream_reset,
-    WindowUpdated: HTTP2Connection._window_updated,
-    RemoteSettingsChanged: HTTP2Connection._settings_changed,
-    PingAckReceived: HTTP2Connection._ping_answered,
-}

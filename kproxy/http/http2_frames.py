@@ -45,6 +45,7 @@ _SIZES: Final = {(SETTINGS, ACK): 0}
 """Payloads that have one size, where h2 has another error code for those of another."""
 
 _HEADER: Final = struct.Struct(">HBBBL")
+_STREAM_ID: Final = struct.Struct(">L")
 
 
 class ConnectionFailed(Exception):
@@ -70,6 +71,15 @@ class Frame(NamedTuple):
 def frame_header(length: int, kind: int, flags: int, stream_id: int) -> bytes:
     """The nine bytes before a payload of so many bytes."""
     return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id)
+
+
+def is_priority(frame: Frame) -> bool:
+    """Whether a PRIORITY frame is one: its size, that it is for a stream, and that this does not
+    depend on itself (RFC 9113 section 6.3, RFC 7540 section 5.3.1)."""
+    if frame.length != 5 or not frame.stream_id:
+        return False
+    (depends_on,) = _STREAM_ID.unpack_from(frame.whole, 9)
+    return bool(depends_on & 0x7FFFFFFF != frame.stream_id)
 
 
 class FrameReader:

@@ -1,4 +1,4 @@
-"""Where wrappers and DNS-01 responders are announced, kproxy's own and those of third parties.
+"""Where wrappers, DNS-01 responders and certificate stores are announced, kproxy's own and others'.
 
 A distribution adds a wrapper by shipping a module ``kproxy/plugins/SOMETHING.py``, without an
 ``__init__.py`` beside it, that holds a `WrapperPlugin`::
@@ -13,7 +13,8 @@ A distribution adds a wrapper by shipping a module ``kproxy/plugins/SOMETHING.py
         factory="example.ratelimit.RateLimit",
     )
 
-A responder for DNS-01 is announced by a `DNSResponderPlugin` in the same way.
+A responder for DNS-01 is announced by a `DNSResponderPlugin` in the same way, and a store for
+certificates by a `CertificateStorePlugin`.
 
 This is ``twisted.plugin``'s way, and ``getPlugins(IWrapperPlugin, kproxy.plugins)`` finds what
 `find_wrappers` does. `find_wrappers` walks the modules itself because ``getPlugins`` logs a broken
@@ -38,13 +39,15 @@ from twisted.plugin import IPlugin, pluginPackagePaths
 from zope.interface import implementer
 
 from kproxy.config.schema import Rejected, Section, imported
-from kproxy.interfaces import IDNSResponderPlugin, IWrapperPlugin
+from kproxy.interfaces import ICertificateStorePlugin, IDNSResponderPlugin, IWrapperPlugin
 
 if TYPE_CHECKING:
     from twisted.web.resource import IResource
     from txacme.interfaces import IResponder
 
     from kproxy.tls.acme.dns01 import Surroundings
+    from kproxy.tls.acme.interfaces import CertificateStore
+    from kproxy.tls.acme.stores import StoreSurroundings
 
 P = TypeVar("P")
 
@@ -129,7 +132,20 @@ class DNSResponderPlugin(_Announced):
         return made
 
 
-@implementer(IWrapperPlugin, IDNSResponderPlugin)
+@implementer(IPlugin, ICertificateStorePlugin)
+@dataclass(frozen=True)
+class CertificateStorePlugin(_Announced):
+    """A kind of certificate store; its factory is ``(options, around) -> CertificateStore``."""
+
+    kind: ClassVar[str] = "certificate store"
+
+    def store(self, options: object, around: StoreSurroundings) -> CertificateStore:
+        """See `ICertificateStorePlugin.store`."""
+        made: CertificateStore = self.resolve()(options, around)
+        return made
+
+
+@implementer(IWrapperPlugin, IDNSResponderPlugin, ICertificateStorePlugin)
 @dataclass(frozen=True)
 class _Contested:
     """What stands for a name that several plug-ins have: whoever uses it hears of that."""
@@ -146,6 +162,9 @@ class _Contested:
         raise ValueError(self.description)
 
     def responder(self, options: object, around: Surroundings) -> IResponder:
+        raise ValueError(self.description)
+
+    def store(self, options: object, around: StoreSurroundings) -> CertificateStore:
         raise ValueError(self.description)
 
 
@@ -196,6 +215,7 @@ class Found(Mapping[str, P]):
 
 Wrappers = Found[IWrapperPlugin]
 DNSResponders = Found[IDNSResponderPlugin]
+Stores = Found[ICertificateStorePlugin]
 
 
 def find_wrappers(package: ModuleType | None = None) -> Wrappers:
@@ -209,6 +229,11 @@ def find_wrappers(package: ModuleType | None = None) -> Wrappers:
 def find_dns_responders(package: ModuleType | None = None) -> DNSResponders:
     """The same for DNS-01 responders. Modules that can't be used are in its `failed` as well."""
     return _find(IDNSResponderPlugin, DNSResponderPlugin.kind, package)
+
+
+def find_stores(package: ModuleType | None = None) -> Stores:
+    """The same for certificate stores."""
+    return _find(ICertificateStorePlugin, CertificateStorePlugin.kind, package)
 
 
 def _find(interface: Any, kind: str, package: ModuleType | None) -> Found[Any]:

@@ -1,10 +1,22 @@
-"""The wrappers and the DNS-01 responder that come with kproxy, announced as anybody's are."""
+"""The wrappers, the DNS-01 responder and the certificate store that come with kproxy, announced as
+anybody's are."""
 
 from __future__ import annotations
 
-from kproxy.config.schema import Boolean, Choice, Integer, ListOf, Option, Seconds, Section, Text
+from kproxy.config import checks
+from kproxy.config.schema import (
+    Boolean,
+    Checked,
+    Choice,
+    Integer,
+    ListOf,
+    Option,
+    Seconds,
+    Section,
+    Text,
+)
 from kproxy.config.sections import EXACT_HOST, HEADER, PORT, PREFIX, SERVER_NAME, SIZE
-from kproxy.plugins import DNSResponderPlugin, WrapperPlugin
+from kproxy.plugins import CertificateStorePlugin, DNSResponderPlugin, WrapperPlugin
 
 _BODY = (
     Option("memory", SIZE, help="Bytes held in memory; the rest goes to a file."),
@@ -159,5 +171,20 @@ rfc2136 = DNSResponderPlugin(
         ),
         into="kproxy.tls.acme.rfc2136.Options",
         together=(("key", "secret"),),
+    ),
+)
+
+folder = CertificateStorePlugin(
+    "folder",
+    "Keeps certificates in a folder that several servers have.",
+    "kproxy.tls.acme.stores.shared_folder",
+    Section(
+        Option(
+            "path",
+            Checked(Text(), checks.absolute_path, description="an absolute path"),
+            required=True,
+            help="The folder; it is made if it is not there.",
+        ),
+        into="kproxy.tls.acme.stores.FolderOptions",
     ),
 )

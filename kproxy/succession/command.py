@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ class CommandLine:
     """``kproxy``, and its options."""
     folder: str
     """Where relative paths begin."""
+    takes_options: bool = True
+    """Whether there may be more options of twistd."""
 
     def again(self, extra: Sequence[str] = ()) -> list[str]:
         """@param extra: more options of twistd, which win over those that are there."""
-        return [*self.program, *extra, *self.arguments]
+        return [*self.program, *(extra if self.takes_options else ()), *self.arguments]
 
 
 def command_line(
@@ -42,7 +45,15 @@ def command_line(
     given = list(original[-count:])
     if given != list(argv[-count:]) or given != ["kproxy", *arguments]:
         return None
-    return CommandLine((executable, *original[1:-count]), tuple(given), os.getcwd())
+    program = (executable, *original[1:-count])
+    # `python -m twisted` is another program than twistd. It has none of the options, and no need.
+    is_twist = ("-m", "twisted") in pairwise(program)
+    return CommandLine(program, tuple(given), os.getcwd(), takes_options=not is_twist)
+
+
+def whole_command_line() -> CommandLine:
+    """That of a program which runs twistd by itself, and knows best with which options."""
+    return CommandLine((sys.executable, *sys.orig_argv[1:]), (), os.getcwd(), takes_options=False)
 
 
 def options_again(twistd: Mapping[str, Any], *, daemon: bool) -> list[str]:

@@ -39,7 +39,7 @@ class Restarts:
         if not everything:
             return self._crew.restart()
         if self._succession is None:
-            return fail(OperationFailed("only what was started as twistd kproxy can be replaced"))
+            return fail(OperationFailed("only twistd kproxy, or kproxy run, can be replaced"))
         return self._succession.run(tell)
 
     def by_signal(self) -> None:

@@ -49,6 +49,8 @@ class Turns:
         self._connections = connections
         if accepting:
             self._shares.say(self._slot, connections)
+            if self._timer is not None and self._fair():
+                self._go_on()
         else:
             self._shares.leave(self._slot)
             self._forget()
@@ -57,16 +59,22 @@ class Turns:
         """Whether to accept now. If not, the listeners pause for a moment."""
         if self._timer is not None:
             return False
-        least = self._shares.least()
-        if self._connections <= least + max(1, least // 16):
+        if self._fair():
             return True
         for listener in self.listeners:
             listener.pause()
         self._timer = self._loop.call_later(MOMENT, self._go_on)
         return False
 
+    def _fair(self) -> bool:
+        """Whether one more would not be clearly more than another has. Where connections come and
+        go, the numbers always differ a little: waiting for each other would cost more than it is
+        worth."""
+        least = self._shares.least()
+        return self._connections <= least + max(2, least // 4)
+
     def _go_on(self) -> None:
-        self._timer = None
+        self._forget()
         for listener in list(self.listeners):
             listener.resume()
             listener.accept_now()

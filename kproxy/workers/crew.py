@@ -96,14 +96,7 @@ class Crew:
     def describe(self) -> list[dict[str, Any]]:
         """Each worker, as plain data."""
         now = self._clock.seconds()
-        return [
-            {
-                "pid": member.process.pid,
-                "state": member.state(),
-                "seconds": int(now - member.started),
-            }
-            for member in self.members
-        ]
+        return [member.describe(now) for member in self.members]
 
     def trouble(self) -> str:
         """What keeps workers from coming up, in words; empty: nothing."""

@@ -68,6 +68,11 @@ class Member:
             return "leaving"
         return "serving" if self.serves else "starting"
 
+    def describe(self, now: float) -> dict[str, Any]:
+        """The worker as plain data."""
+        seconds = int(now - self.started)
+        return {"pid": self.process.pid, "state": self.state(), "seconds": seconds}
+
     def failed(self, why: str) -> None:
         """It is of no use."""
         self.why = self.why or why

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,9 +18,6 @@ def turns() -> Iterator[Turns]:
 
 
 @pytest.fixture(scope="session")
-def pebble_with_ari() -> str:
+def pebble_with_ari(require_built: Callable[[str, int], str]) -> str:
     """The path of a pebble that has renewal information, which Debian's has not."""
-    path = Path(sys.executable).parent / "pebble-ari"
-    if not path.exists():
-        pytest.skip("needs a newer pebble than Debian's: see .ci/pebble")
-    return str(path)
+    return require_built("pebble-ari", 24)

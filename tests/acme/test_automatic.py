@@ -26,6 +26,7 @@ from kproxy.config.model import Acme, ExternalAccount
 from kproxy.snapshot import Certificate
 from kproxy.threads import threads_of
 from kproxy.tls.acme.automatic import AutomaticCertificates, NoCertificate
+from kproxy.tls.acme.store import FolderStore
 from tests.support.challenges import ChallengePorts
 from tests.support.pebble import Pebble
 from tests.support.reactor import Turns
@@ -385,6 +386,28 @@ def test_two_servers_that_share_a_store_place_one_order(
     proxy.turns.run(gatherResults([one.obtain(NAME), two.obtain(NAME)]))
     assert one.certificate(NAME) == two.certificate(NAME)
     assert ordered(ca) == 1
+
+
+@pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])
+def test_a_ca_that_looks_at_another_server_that_shares_the_store_finds_the_challenge(
+    start_ca: StartPebble, proxy: Proxy, tmp_path: Path, challenge: str
+) -> None:
+    acme = acme_of(start_ca(), challenges=(challenge,))
+
+    def server(name: str) -> AutomaticCertificates:
+        in_thread = threads_of(proxy.turns.reactor)
+        store = FolderStore(tmp_path / "shared", acme.directory, proxy.turns.reactor, in_thread)
+        return proxy.start(acme, folder=tmp_path / name, shared=store)
+
+    one, two = server("one"), server("two")
+    proxy.ports.automatic = two
+    one.want([NAME])
+    (certificate,) = proxy.obtain(one, NAME)
+    assert names_of(certificate) == [NAME]
+    assert len(proxy.ports.seen) >= 1
+    two.want([NAME])
+    assert proxy.obtain(two, NAME) == [certificate]
+    proxy.wait(lambda: two.http_challenges() == two.tls_challenges() == ())
 
 
 def test_no_private_key_reaches_the_log(

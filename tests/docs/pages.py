@@ -42,8 +42,9 @@ def blocks(page: Path, replace: Mapping[str, str] | None = None) -> list[Block]:
     @param replace: other texts for some texts of the page, port numbers above all.
     """
     text = page.read_text("utf-8")
-    for old, new in (replace or {}).items():
-        text = text.replace(old, new)
+    if replace:
+        # In one go: a port that takes the place of another may have a third one in it.
+        text = re.sub("|".join(map(re.escape, replace)), lambda found: replace[found[0]], text)
     return [
         Block(
             page.name,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kproxy.config import ConfigurationError, load
-from kproxy.plugins import find_dns_responders, find_wrappers
+from kproxy.plugins import find_dns_responders, find_stores, find_wrappers
 from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, is_shown, links
 
 # Written with the code that they describe, and run by a test of their own.
@@ -36,6 +36,7 @@ def test_every_piece_of_a_deploy_yml_is_right(block: Block, tmp_path: Path) -> N
             environ={},
             wrappers=find_wrappers(),
             dns_responders=find_dns_responders(),
+            stores=find_stores(),
         )
     except ConfigurationError as error:
         pytest.fail(f"{block}: {error}")
@@ -78,6 +79,13 @@ def test_there_are_pages_to_look_at() -> None:
         "design.md",
     }
     assert (ROOT / "setup.cfg").exists()
+
+
+def test_ports_are_replaced_all_at_once(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```text\n3001 8080\n```\n")
+    (block,) = blocks(page, {"3001": "38080", "8080": "16001"})
+    assert block.text == "38080 16001\n"
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,31 @@ def test_automatic_certificates_can_be_had_and_moved(
     assert "ordering" not in second.output
 
 
+def test_the_store_that_is_shown_is_used_by_a_real_proxy(
+    reader: Reader, start_pebble: Callable[..., Pebble]
+) -> None:
+    ca = start_pebble(http_port=reader.http, tls_port=reader.https)
+    config, folder = automatic(reader, ca), reader.stage.folder
+    for block in reader.blocks():
+        if block.name.endswith("sql_store.py"):
+            path = folder / "installed" / block.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+    document = yaml.safe_load(config.read_text())
+    document["x-kproxy"]["acme"]["store"] = {"sql": {"file": str(folder / "certificates.db")}}
+    config.write_text(yaml.safe_dump(document))
+    root, installed = folder / "root.pem", str(folder / "installed")
+    root.write_text(ca.root())
+    first = reader.start(config, PYTHONPATH=installed)
+    assert reader.curl(root) == "Hello from the shop"
+    assert first.stop() == 0
+    ca.stop()
+    shutil.rmtree(first.state)
+    second = reader.start(config, PYTHONPATH=installed)
+    assert reader.curl(root) == "Hello from the shop"
+    assert "ordering" not in second.output
+
+
 def test_what_went_wrong_is_shown_as_the_page_shows_it(
     reader: Reader, start_pebble: Callable[..., Pebble]
 ) -> None:
@@ -181,7 +206,7 @@ def test_what_went_wrong_is_shown_as_the_page_shows_it(
 
 def test_numbers_are_those_of_the_program() -> None:
     from kproxy.control.custom import LOOK, RETRY
-    from kproxy.tls.acme import failures, ondemand
+    from kproxy.tls.acme import failures, ondemand, sharing
     from kproxy.tls.certificates import SMALLEST_RSA, SOON
     from kproxy.tls.server import ISSUANCE_LIMIT
 
@@ -194,5 +219,7 @@ def test_numbers_are_those_of_the_program() -> None:
     assert f"waits for it, up to {ISSUANCE_LIMIT:g} seconds" in text
     assert (failures.FIRST_WAIT, failures.LONGEST_WAIT) == (60, 6 * 3600)
     assert "waits for a minute, then for two, and so on up to six hours" in text
+    assert sharing.SPREADING == 3
+    assert "and waits for three seconds" in text
     assert ondemand.TIME_LIMIT == 2
     assert re.search(r"has to be 200, within two seconds", text)

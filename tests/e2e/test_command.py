@@ -313,6 +313,20 @@ def test_run_serves_what_is_deployed_and_ends_in_order(
     assert sorted(path.name for path in proxy.folder.iterdir() if path.is_file()) == []
 
 
+def test_run_goes_on_with_the_program_that_is_installed_now(
+    running: Callable[..., Running], stage: Stage
+) -> None:
+    target = stage.target(says("hello"))
+    proxy = running(KPROXY_WORKERS="1")
+    proxy.wait_until_it_answers()
+    assert proxy.command("deploy", "app", "--target", target.address).returncode == 0
+    done = proxy.command("restart", "--all")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(proxy.command("list", "--json").stdout)["generation"] == 2
+    assert run(["curl", "-s", f"http://127.0.0.1:{proxy.port}/"]).stdout == "hello"
+    assert proxy.end()[0] == 0
+
+
 def test_run_is_killed_by_a_signal_as_twistd_is(running: Callable[..., Running]) -> None:
     proxy = running()
     proxy.wait_until_it_answers()

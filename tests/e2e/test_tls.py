@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -168,6 +169,27 @@ def test_a_client_with_no_cipher_in_common_is_told_so(
     require_tool("openssl")
     said = openssl(proxy, "-servername", "app.example", "-tls1_2", "-cipher", "AES128-GCM-SHA256")
     assert "alert handshake failure" in said
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize(
+    ("curve", "agreed"),
+    [
+        ("X25519", "X25519"),
+        ("P-256", "prime256v1"),
+        ("P-384", "secp384r1"),
+        ("P-224", "prime256v1"),
+        ("secp256k1", "prime256v1"),
+    ],
+)
+def test_keys_are_agreed_upon_by_modern_curves_alone(
+    proxy: Proxy, require_tool: Callable[[str], str], version: str, curve: str, agreed: str
+) -> None:
+    require_tool("openssl")
+    # In TLS 1.2, whoever does not know P-256 can't have a certificate with such a key either.
+    curves = ":".join(dict.fromkeys((curve, "P-256")))
+    said = openssl(proxy, "-servername", "app.example", "-groups", curves, version)
+    assert re.search(rf"Temp Key: .*{agreed}", said), said
 
 
 @pytest.mark.parametrize("version", [V12, V13])

@@ -11,12 +11,13 @@ from kproxy.tls.acme.client import AcmeClient
 from kproxy.tls.acme.errors import AcmeError
 from kproxy.tls.acme.interfaces import Account, CertificateStore
 from kproxy.tls.acme.jws import AccountKey
+from kproxy.tls.acme.locking import locked
 from kproxy.tls.acme.shared import Shared
 
 MakeClient = Callable[[AccountKey, "str | None"], AcmeClient]
 """(the account's key, its URL if that is known): a client."""
 LOCK = "_account"
-"""What servers that share a store hold while one of them makes the key."""
+"""What servers that share a store hold while one of them writes there who they are."""
 
 
 class NoAccount(Exception):
@@ -82,7 +83,8 @@ class Accounts:
         try:
             url = await client.account(self._email, self._eab)
             account: Account = self._account  # type: ignore[assignment]  # there is a client
-            await self._store.store_account(Account(account.key, url, self._email))
+            async with locked(self._store, LOCK):
+                await self._store.store_account(Account(account.key, url, self._email))
         except (AcmeError, OSError) as error:
             raise NoAccount(error) from error
 
@@ -95,12 +97,9 @@ class Accounts:
     async def _kept(self) -> Account:
         """What the store has, if need be a new key: it is kept before the CA hears of it, so that
         whatever happens there is one account and not two."""
-        release = await self._store.lock(LOCK)
-        try:
+        async with locked(self._store, LOCK):
             account = await self._store.account()
             if account is None:
                 account = Account(AccountKey.generate().to_pem())
                 await self._store.store_account(account)
             return account
-        finally:
-            release()

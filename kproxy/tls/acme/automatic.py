@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from random import random as default_random
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 from txacme.interfaces import IResponder
 
 from kproxy.config.model import Acme
@@ -21,6 +22,9 @@ from kproxy.snapshot import Certificate, HTTPChallenge, TLSChallenge
 from kproxy.threads import InThread
 from kproxy.tls.acme.account import Accounts, MakeClient
 from kproxy.tls.acme.client import AcmeClient
+from kproxy.tls.acme.dns01 import make_dns_responder
+from kproxy.tls.acme.elsewhere import Elsewhere
+from kproxy.tls.acme.errors import AcmeError
 from kproxy.tls.acme.failures import Failures
 from kproxy.tls.acme.interfaces import CertificateStore, NoCertificate
 from kproxy.tls.acme.issuing import STOPPING, IssuingService
@@ -29,9 +33,13 @@ from kproxy.tls.acme.managed import Managed
 from kproxy.tls.acme.ondemand import ORDERS_PER_MINUTE, OnDemand, PerMinute, Refused, check_name
 from kproxy.tls.acme.responders import HTTPResponder, TLSResponder
 from kproxy.tls.acme.shared import Shared, answer
-from kproxy.tls.acme.store import FolderStore
+from kproxy.tls.acme.sharing import Announced, Challenge, Neighbours
+from kproxy.tls.acme.store import FolderStore, find
+from kproxy.tls.acme.stores import make_store
 
-__all__ = ["AutomaticCertificates", "NoCertificate", "Status"]
+__all__ = ["AutomaticCertificates", "NoCertificate", "Status", "make_automatic"]
+
+_log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class AutomaticCertificates:
         on_demand_url: Callable[[str], str | None] = lambda name: None,
         *,
         dns: IResponder | None = None,
-        store: CertificateStore | None = None,
+        shared: CertificateStore | None = None,
         make_client: MakeClient | None = None,
         random: Callable[[], float] = default_random,
     ) -> None:
@@ -77,19 +85,28 @@ class AutomaticCertificates:
             when somebody connects to it: the URL without the name (``?host=NAME`` is appended); for
             a path on a service, that of one of its healthy targets; None: it may not.
         @param dns: the responder for DNS-01, for wildcards and for whoever prefers it.
-        @param store: another place than the folder.
+        @param shared: where certificates and the account are kept instead, which other servers may
+            have as well; the folder has only what failed here.
         @param make_client: makes another client of the CA than our own.
         @param random: gives a number from 0 to 1.
         """
         self._clock = reactor
         self._http = HTTPResponder(changed)
         self._tls = TLSResponder(changed, self._now)
-        self._store = store or FolderStore(folder, acme.directory, reactor, in_thread)
+        own = FolderStore(folder, acme.directory, reactor, in_thread)
+        self._store: CertificateStore = shared or own
+        self._ours: set[Challenge] = set()
+        self._neighbours: Neighbours | None = None
+        elsewhere: Elsewhere | None = None
+        if shared is not None:
+            self._neighbours = Neighbours(shared, reactor, changed, self._ours)
+            everywhere = replace(acme, ca_file=None, store=None, secrets_files=())
+            elsewhere = Elsewhere(shared, reactor, _circumstances(everywhere))
         self._on_demand = OnDemand(on_demand_url, reactor)
         self._new_names = PerMinute(ORDERS_PER_MINUTE, reactor)
         self._admitting = Shared()
         self._wanted: tuple[str, ...] = ()
-        self._failures = Failures(self._store, reactor, random, _circumstances(acme))
+        self._failures = Failures(own, reactor, random, _circumstances(acme))
 
         def our_client(key: AccountKey, url: str | None) -> AcmeClient:
             return AcmeClient(
@@ -105,10 +122,14 @@ class AutomaticCertificates:
             self._on_demand.ask,
             changed,
             random,
+            elsewhere,
         )
 
     def _responders(self, acme: Acme, dns: IResponder | None) -> list[IResponder]:
-        known = {each.challenge_type: each for each in (self._http, self._tls, dns) if each}
+        ours: list[IResponder] = [self._http, self._tls]
+        if self._neighbours is not None:
+            ours = [Announced(each, self._store, self._clock, self._ours) for each in ours]
+        known = {each.challenge_type: each for each in (*ours, dns) if each}
         chosen = dict.fromkeys(each for each in acme.challenges if each in known)
         if dns is not None:
             chosen.setdefault(dns.challenge_type)  # wildcards can be had by no other
@@ -146,11 +167,13 @@ class AutomaticCertificates:
 
     def http_challenges(self) -> tuple[HTTPChallenge, ...]:
         """What a CA that looks by http-01 is to find now."""
-        return self._http.challenges()
+        theirs = () if self._neighbours is None else self._neighbours.http_challenges()
+        return (*self._http.challenges(), *theirs)
 
     def tls_challenges(self) -> tuple[TLSChallenge, ...]:
         """What a CA that looks by tls-alpn-01 is to find now."""
-        return self._tls.challenges()
+        theirs = () if self._neighbours is None else self._neighbours.tls_challenges()
+        return (*self._tls.challenges(), *theirs)
 
     def status(self, name: str) -> Status:
         """How a name fares; an empty one for a name that nobody knows."""
@@ -210,7 +233,7 @@ class AutomaticCertificates:
         if not self._on_demand.possible(name):
             raise Refused("it is not one of ours")
         try:
-            kept = await self._service.find(name)
+            kept = await find(self._store, name, self._clock.seconds())
         except OSError as error:
             raise NoCertificate(f"certificates can't be read: {error}") from error
         managed = Managed(name, wanted=False, looked_up=True)
@@ -232,16 +255,40 @@ class AutomaticCertificates:
     def start(self) -> None:
         """Read what there is, and begin to issue and renew."""
         self._service.startService()
+        if self._neighbours is not None:
+            self._neighbours.start()
 
     def stop(self) -> Deferred[None]:
         """Order and renew no more.
 
         @return: fires when what is to be remembered is safe.
         """
+        if self._neighbours is not None:
+            self._neighbours.stop()
         return self._service.stopService() if self._service.running else succeed(None)
 
     def _now(self) -> datetime:
         return _time(self._clock.seconds())
+
+
+def make_automatic(
+    acme: Acme,
+    folder: Path,
+    reactor: Any,
+    in_thread: InThread,
+    changed: Callable[[], object],
+    on_demand_url: Callable[[str], str | None],
+) -> AutomaticCertificates:
+    """What a configuration asks for, with its plug-ins. See `AutomaticCertificates`."""
+    dns = None
+    try:
+        dns = make_dns_responder(acme, reactor, in_thread)
+    except AcmeError as error:
+        _log.error("DNS-01 can't be used: {error}", error=error)
+    shared = make_store(acme, reactor, in_thread)
+    return AutomaticCertificates(
+        acme, folder, reactor, in_thread, changed, on_demand_url, dns=dns, shared=shared
+    )
 
 
 def _time(seconds: float) -> datetime:

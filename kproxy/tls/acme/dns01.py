@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a responder may use of kproxy."""
+    """What a plug-in may use of kproxy."""
 
     reactor: Any
     in_thread: InThread
@@ -43,6 +43,15 @@ def record_value(response: Any) -> str:
     @param response: what a responder's `start_responding` is given.
     """
     return b64(hashlib.sha256(response.key_authorization.encode()).digest())
+
+
+def secrets_of(acme: Acme, in_thread: InThread) -> Callable[[str], Deferred[str]]:
+    """What looks up secrets for plug-ins of a configuration."""
+
+    def secret(name: str) -> Deferred[str]:
+        return result_of(lambda: read_secrets(acme.secrets_files, os.environ)[name], in_thread)
+
+    return secret
 
 
 def make_dns_responder(
@@ -66,11 +75,9 @@ def make_dns_responder(
     if plugin is None:
         raise AcmeError(f'there is no DNS-01 responder "{acme.dns.name}"')
 
-    def secret(name: str) -> Deferred[str]:
-        return result_of(lambda: read_secrets(acme.secrets_files, os.environ)[name], in_thread)
-
+    around = Surroundings(reactor, in_thread, secrets_of(acme, in_thread))
     try:
-        return plugin.responder(acme.dns.options, Surroundings(reactor, in_thread, secret))
+        return plugin.responder(acme.dns.options, around)
     except AcmeError:
         raise
     except Exception as error:  # A third party's; its text may quote an option.

@@ -14,7 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kproxy.tls.acme.interfaces import CertificateStore
+from kproxy.tls.acme.account import NoAccount
+from kproxy.tls.acme.errors import URN, AcmeError, BadAnswer, Unreachable
+from kproxy.tls.acme.interfaces import FailureMemory
 from kproxy.tls.acme.shared import Chore
 
 FIRST_WAIT = 60.0
@@ -27,6 +29,19 @@ FORGET_AFTER = 86400.0
 """Seconds after the end of its wait at which a failure is no news any more."""
 THE_CA = ""
 """The name that stands for the CA as a whole."""
+_ABOUT_US = frozenset(
+    URN + name
+    for name in (
+        "accountDoesNotExist",
+        "badNonce",
+        "badPublicKey",
+        "badSignatureAlgorithm",
+        "externalAccountRequired",
+        "serverInternal",
+        "userActionRequired",
+    )
+)
+"""What a CA says of an account, or of itself, in the middle of an order."""
 _log = Logger()
 
 
@@ -41,12 +56,20 @@ class Trouble:
     why: str
 
 
+def is_about_all(error: BaseException) -> bool:
+    """Whether an order for another name would have failed too."""
+    if isinstance(error, AcmeError):
+        unwell = isinstance(error, (Unreachable, BadAnswer)) or error.status >= 500
+        return unwell or error.type in _ABOUT_US
+    return isinstance(error, (NoAccount, OSError))
+
+
 class Failures:
     """Failures by name."""
 
     def __init__(
         self,
-        store: CertificateStore,
+        store: FailureMemory,
         clock: IReactorTime,
         random: Callable[[], float],
         circumstances: str = "",
@@ -59,6 +82,7 @@ class Failures:
         self._random = random
         self._circumstances = circumstances
         self._troubles: dict[str, Trouble] = {}
+        self._insisted: set[str] = set()
         self._saving = Chore(self._save_all)
         self._changed = False
 
@@ -84,6 +108,17 @@ class Failures:
         """The last failure; None: there was none, or it has worked since."""
         return self._troubles.get(name)
 
+    def insisted(self, name: str) -> bool:
+        """Whether it is tried because an operator wants it to be."""
+        return name in self._insisted
+
+    def next_wait(self, name: str, retry_after: float | None = None) -> float:
+        """Seconds, at least, that a name would be left alone if it failed now."""
+        before = self._troubles.get(name)
+        times = 0 if before is None else before.times
+        wait = min(FIRST_WAIT * 2.0 ** min(times, 20), LONGEST_WAIT)
+        return wait if retry_after is None else max(wait, min(retry_after, LONGEST_RETRY_AFTER))
+
     def waiting(self, name: str) -> bool:
         """Whether it is too early to try again."""
         trouble = self._troubles.get(name)
@@ -93,10 +128,9 @@ class Failures:
         """It failed: wait longer than the last time, and as long as the CA asks for."""
         before = self._troubles.get(name)
         times = 1 if before is None else before.times + 1
-        wait = min(FIRST_WAIT * 2 ** min(times - 1, 20), LONGEST_WAIT)
-        wait *= 1 + JITTER * self._random()
-        if retry_after is not None:
-            wait = max(wait, min(retry_after, LONGEST_RETRY_AFTER))
+        jitter = 1 + JITTER * self._random()
+        wait = max(self.next_wait(name) * jitter, self.next_wait(name, retry_after))
+        self._insisted.discard(name)
         trouble = Trouble(times, self._clock.seconds() + wait, why)
         self._troubles[name] = trouble
         self._save()
@@ -104,12 +138,14 @@ class Failures:
 
     def worked(self, name: str) -> None:
         """It did not fail."""
+        self._insisted.discard(name)
         if self._troubles.pop(name, None) is not None:
             self._save()
 
     def retry(self, name: str) -> None:
         """Somebody has looked after it: it may be tried now. If it fails again, the next wait is
         longer all the same."""
+        self._insisted.add(name)
         for each in (name, THE_CA):
             trouble = self._troubles.get(each)
             if trouble is not None:

@@ -12,18 +12,19 @@ from twisted.python.failure import Failure
 from txacme.interfaces import IResponder
 from txacme.service import AcmeIssuingService
 
-from kproxy.snapshot import Certificate
 from kproxy.tls.acme.account import Accounts, NoAccount
 from kproxy.tls.acme.client import AcmeClient
-from kproxy.tls.acme.errors import RATE_LIMITED, URN, AcmeError, BadAnswer, Unreachable
-from kproxy.tls.acme.failures import THE_CA, Failures, Trouble
+from kproxy.tls.acme.elsewhere import Elsewhere
+from kproxy.tls.acme.errors import RATE_LIMITED, AcmeError
+from kproxy.tls.acme.failures import THE_CA, Failures, Trouble, is_about_all
 from kproxy.tls.acme.interfaces import CertificateStore, NoCertificate
-from kproxy.tls.acme.keys import Kept, key_to_pem, leaf_of, new_key, signing_request, understood
+from kproxy.tls.acme.keys import Kept
 from kproxy.tls.acme.managed import Managed
 from kproxy.tls.acme.ondemand import Refused
+from kproxy.tls.acme.ordering import Orders
 from kproxy.tls.acme.schedule import PANIC, schedule_of
 from kproxy.tls.acme.shared import Chore, answer, waiter
-from kproxy.tls.acme.store import kept_of, objects_of
+from kproxy.tls.acme.store import find, good
 from kproxy.tls.acme.wishes import Wishes
 
 CHECK_EVERY = 15.0
@@ -32,19 +33,6 @@ ORDERS_AT_ONCE = 4
 FEW = 16
 """Names that are looked up one by one; for more, the whole store is read in one go."""
 STOPPING = "the proxy is stopping"
-_ABOUT_US = frozenset(
-    URN + name
-    for name in (
-        "accountDoesNotExist",
-        "badNonce",
-        "badPublicKey",
-        "badSignatureAlgorithm",
-        "externalAccountRequired",
-        "serverInternal",
-        "userActionRequired",
-    )
-)
-"""What a CA says of an account, or of itself, in the middle of an order."""
 _log = Logger()
 
 
@@ -74,10 +62,12 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
         permitted: Callable[[str], Coroutine[Any, Any, None]],
         changed: Callable[[], object],
         random: Callable[[], float],
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """@param permitted: raises `NoCertificate` if a name that is not wanted may have none.
         @param changed: called when there is another certificate.
-        @param random: gives a number from 0 to 1."""
+        @param random: gives a number from 0 to 1.
+        @param elsewhere: see `Orders`."""
         super().__init__(
             store,
             lambda: Deferred.fromCoroutine(accounts.client()),
@@ -85,11 +75,11 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
             responders,
             check_interval=timedelta(seconds=CHECK_EVERY),
             panic=_panic,
-            generate_key=new_key,
         )
         self.names: dict[str, Managed] = {}
         self._accounts = accounts
         self._failures = failures
+        self._orders = Orders(store, reactor, responders, failures, elsewhere)
         self._permitted = permitted
         self._changed = changed
         self._random = random
@@ -97,7 +87,7 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
         self._looking_up = Chore(self._look_up)
         self._wishes = Wishes(self.names, accounts, failures, reactor, random)
         self._asking = Chore(self._ask_for_wishes)
-        self._orders: list[Deferred[None]] = []
+        self._under_way: list[Deferred[None]] = []
         self._beginning = False
 
     # For who manages the names.
@@ -136,17 +126,6 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
         shared = self._failures.get(THE_CA)
         return shared if own is None or (shared is not None and shared.until > own.until) else own
 
-    async def find(self, name: str) -> Kept | None:
-        """What the store has for a name, if it is still good.
-
-        @raise OSError: that can't be told.
-        """
-        try:
-            kept = kept_of(await self.cert_store.get(name))
-        except (KeyError, ValueError):
-            return None
-        return kept if self._clock.seconds() < kept.ends else None
-
     def take(self, managed: Managed, kept: Kept, *, new: bool = False) -> None:
         """Use a certificate from now on.
 
@@ -161,7 +140,7 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
     def stopService(self) -> Deferred[None]:
         """@return: fires when nothing is under way, and all is safe that must not be forgotten."""
         stopped = super().stopService()
-        under_way = [stopped, self._looking_up.stop(), self._asking.stop(), *self._orders]
+        under_way = [stopped, self._looking_up.stop(), self._asking.stop(), *self._under_way]
         for ordering, _ in list(self._issuing.values()):
             ordering.cancel()
         self._refuse_waiting(STOPPING)
@@ -224,13 +203,13 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
         everything = await self.cert_store.as_dict() if len(new) > FEW else None
         found = False
         for managed in new:
+            now = self._clock.seconds()
             if everything is None:
-                kept = await self.find(managed.name)
+                kept = await find(self.cert_store, managed.name, now)
             else:
-                objects = everything.get(managed.name)
-                kept = None if objects is None else kept_of(objects)
+                kept = good(everything.get(managed.name, []), now)
             managed.looked_up = True
-            if kept is not None and self._clock.seconds() < kept.ends:
+            if kept is not None:
                 self.take(managed, kept)
                 found = True
         return found
@@ -249,11 +228,11 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
 
     def _next(self) -> Managed | None:
         """What is to be ordered now; None: nothing, or there is no place."""
-        if not self.running or len(self._orders) >= self._places():
+        if not self.running or len(self._under_way) >= self._places():
             return None
         now = self._clock.seconds()
         due = [each for each in self.names.values() if self._may_order(each, now)]
-        if not due and not self._orders:
+        if not due and not self._under_way:
             self._all_tried()
         return min(due, key=_urgency, default=None)
 
@@ -278,11 +257,11 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
     def _begin(self, managed: Managed) -> None:
         managed.ordering = True
         ended: Deferred[None] = Deferred()
-        self._orders.append(ended)
+        self._under_way.append(ended)
 
         def end(result: Any) -> None:
             managed.ordering = False
-            self._orders.remove(ended)
+            self._under_way.remove(ended)
             if isinstance(result, Failure):
                 _log.failure("after an order for {name}", result, name=managed.name)
             ended.callback(None)
@@ -299,38 +278,7 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
         old = managed.kept
         if not managed.wanted:
             await self._permitted(name)
-        release = await self.cert_store.lock(name)
-        try:
-            found = await self.find(name)
-            if found is not None and (old is None or found.ends > old.ends):
-                return found  # another server was faster
-            await self._ensure_registered()
-            _log.info("ordering a certificate for {name}", name=name)
-            key = self._generate_key()
-            chain = await client.issue(
-                [name],
-                signing_request(name, key),
-                self._responders_for(name),
-                replaces=None if old is None else leaf_of(old.certificate.chain),
-            )
-            certificate = Certificate(chain, key_to_pem(key))
-            await self._keep(name, certificate)
-            return understood(certificate)
-        finally:
-            release()
-
-    def _responders_for(self, name: str) -> list[IResponder]:
-        """In the order that is configured; after a failure, another one is the first."""
-        trouble = self._failures.get(name)
-        first = 0 if trouble is None else trouble.times % max(1, len(self._responders))
-        return [*self._responders[first:], *self._responders[:first]]
-
-    async def _keep(self, name: str, certificate: Certificate) -> None:
-        try:
-            await self.cert_store.store(name, objects_of(certificate))
-        except OSError as error:
-            # It is used all the same: to order it again and again would not help.
-            _log.error("the certificate for {name} can't be kept: {error}", name=name, error=error)
+        return await self._orders.place(client, name, old, self._ensure_registered)
 
     def _got(self, kept: Kept, managed: Managed) -> None:
         self._failures.worked(managed.name)
@@ -351,7 +299,7 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
             _log.failure("the order for {name} broke", failure, name=managed.name)
             why = f"{type(error).__name__}, which is a mistake of kproxy's own; its log has more"
         if self.names.get(managed.name) is managed:
-            if _is_about_all(error):
+            if is_about_all(error):
                 self._failed_for_all(why, getattr(error, "retry_after", None))
             else:
                 self._failed_for_one(managed, error, why)
@@ -404,14 +352,6 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
 def _urgency(managed: Managed) -> tuple[bool, float]:
     """Least first: where somebody waits, where there is no certificate, where it ends soonest."""
     return not managed.waiting, 0.0 if managed.kept is None else managed.kept.ends
-
-
-def _is_about_all(error: BaseException) -> bool:
-    """Whether an order for another name would have failed too."""
-    if isinstance(error, AcmeError):
-        unwell = isinstance(error, (Unreachable, BadAnswer)) or error.status >= 500
-        return unwell or error.type in _ABOUT_US
-    return isinstance(error, (NoAccount, OSError))
 
 
 def _log_trouble(what: str, trouble: Trouble, now: float) -> None:

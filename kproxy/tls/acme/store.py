@@ -6,6 +6,7 @@
             failures.json                what failed, and when it may be tried again
             certificates/www.example.com.pem    key, certificate, chain; 0600
             locks/                       of who is asking the CA just now
+            notes/                       what servers that share the folder tell each other
 
 Each CA, that is each directory URL, has a folder of its own: what the staging CA of Let's Encrypt
 issues must never take the place of a certificate that browsers trust.
@@ -32,7 +33,7 @@ from kproxy.durable import replace_file, set_aside
 from kproxy.snapshot import Certificate
 from kproxy.threads import InThread, result_of
 from kproxy.tls.acme.filelock import file_lock
-from kproxy.tls.acme.interfaces import Account, Objects
+from kproxy.tls.acme.interfaces import Account, CertificateStore, Objects, Release
 from kproxy.tls.acme.jws import AccountKey
 from kproxy.tls.acme.keys import Kept, understood
 
@@ -64,6 +65,26 @@ def kept_of(objects: Objects) -> Kept:
     return understood(certificate_of(objects))
 
 
+async def find(store: CertificateStore, name: str, now: float) -> Kept | None:
+    """What a store has for a name, if it is still good.
+
+    @raise OSError: that can't be told.
+    """
+    try:
+        return good(await store.get(name), now)
+    except KeyError:
+        return None
+
+
+def good(objects: Objects, now: float) -> Kept | None:
+    """What a store keeps, if it is a certificate with its key that has not ended."""
+    try:
+        kept = kept_of(objects)
+    except ValueError:
+        return None
+    return kept if now < kept.ends else None
+
+
 def folder_name(directory: str) -> str:
     """The name of a CA's folder: readable, and unlike that of any other directory URL."""
     url = urlsplit(directory)
@@ -84,9 +105,13 @@ def file_name(name: str) -> str:
     return text
 
 
+def _note_file(kind: str, name: str) -> str:
+    return f"notes/{kind}~{file_name(name)}.json"
+
+
 @implementer(ICertificateStore)
 class FolderStore:
-    """A `CertificateStore` in a folder, which only the owner can look into."""
+    """A `CertificateStore` and `FailureMemory` in a folder, which only the owner can look into."""
 
     def __init__(
         self, folder: Path, directory: str, clock: IReactorTime, in_thread: InThread
@@ -190,12 +215,34 @@ class FolderStore:
     def _write_json(self, file: str, data: Mapping[str, Any]) -> None:
         replace_file(self.folder / file, json.dumps(data, indent=1).encode())
 
+    # What servers tell each other.
+
+    def notes(self, kind: str) -> Deferred[Mapping[str, str]]:
+        return self._in_folder(lambda: self._notes(kind))
+
+    def _notes(self, kind: str) -> dict[str, str]:
+        paths = sorted((self.folder / "notes").glob(f"{kind}~*.json"))
+        read = (self._read_json(f"notes/{path.name}") for path in paths)
+        # Nothing: it has just been removed, or was damaged, which has been told.
+        return {
+            str(each["name"]): str(each["text"]) for each in read if {"name", "text"} <= {*each}
+        }
+
+    def write_note(self, kind: str, name: str, text: str) -> Deferred[None]:
+        data = {"name": name, "text": text}
+        return self._in_folder(lambda: self._write_json(_note_file(kind, name), data))
+
+    def remove_note(self, kind: str, name: str) -> Deferred[None]:
+        return self._in_folder(
+            lambda: (self.folder / _note_file(kind, name)).unlink(missing_ok=True)
+        )
+
     # Who may ask the CA.
 
-    def lock(self, name: str) -> Deferred[Callable[[], None]]:
+    def lock(self, name: str) -> Deferred[Release]:
         path = self.folder / "locks" / f"{file_name(name)}.lock"
         made: Deferred[None] = self._in_folder(lambda: None)
-        return made.addCallback(lambda _: file_lock(path, self._clock))
+        return made.addCallback(lambda _: file_lock(path, self._clock, self._in_thread))
 
     # Private.
 
@@ -208,7 +255,7 @@ class FolderStore:
                 folder.mkdir(mode=0o700, exist_ok=True)
                 if folder.stat().st_mode & 0o077:
                     folder.chmod(0o700)
-            for name in ("certificates", "locks"):
+            for name in ("certificates", "locks", "notes"):
                 (self.folder / name).mkdir(mode=0o700, exist_ok=True)
             return work()
 

@@ -44,7 +44,8 @@ def test_the_rules_of_ssl_are_reported_beside_a_value_that_is_wrong(files: Files
         "proxy.ssl: automatic certificates need a host",
         (
             "proxy.ssl: automatic certificates need a single server, and there are 2; a proxy that "
-            "stands before several servers lists them under x-kproxy.targets"
+            "stands before several servers lists them under x-kproxy.targets, and several "
+            "proxies share an x-kproxy.acme.store"
         ),
         'proxy.app_port: should be an integer, is "x"',
     ]

@@ -250,12 +250,20 @@ class TestSsl:
         (line,) = self.problems(files, "{ssl: true, host: a.b}", "[a, b]")
         assert line == (
             "proxy.ssl: automatic certificates need a single server, and there are 2; a proxy that "
-            "stands before several servers lists them under x-kproxy.targets"
+            "stands before several servers lists them under x-kproxy.targets, and several "
+            "proxies share an x-kproxy.acme.store"
         )
 
     def test_several_servers_under_x_kproxy_targets_are_fine(self, files: Files) -> None:
         more = "x-kproxy: {targets: [c, d]}\n"
         assert self.service(files, "{ssl: true, host: a.b}", "[a, b]", more).ssl is True
+
+    def test_several_servers_that_share_a_store_are_fine(self, files: Files) -> None:
+        more = "x-kproxy: {acme: {store: fake}}\n"
+        parts = ("{ssl: true, host: a.b}", "[a, b]", more)
+        assert self.service(files, *parts, stores={"fake": Nothing()}).ssl is True
+        one = self.service(files, *parts, stores={"fake": Nothing()}, server="a")
+        assert [target.host for target in one.targets] == ["a"]
 
     def test_a_pair_of_secrets_needs_neither_host_nor_a_single_server(self, files: Files) -> None:
         section = "ssl: {certificate_pem: CERT, private_key_pem: KEY}"

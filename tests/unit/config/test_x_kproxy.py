@@ -164,6 +164,20 @@ def test_without_a_dns_responder_the_ca_has_nothing_to_do_with_secrets(files: Fi
     assert files.load(with_extras("acme: {email: a@b}")).acme.secrets_files == ()
 
 
+def test_a_certificate_store_is_read_and_may_have_secrets(files: Files) -> None:
+    text = "acme: {store: {fake: {requests: 2}}}"
+    acme = files.load(with_extras(text), stores={"fake": Plugin()}).acme
+    assert acme.store == WrapperUse("fake", Limit(2))
+    assert acme.secrets_files[1] == files.folder / ".kamal/secrets"
+
+
+def test_an_unknown_certificate_store_is_a_problem(files: Files) -> None:
+    (line,) = files.problems(with_extras("acme: {store: s3}"), stores={"folder": Plugin()})
+    assert line.endswith(
+        'x-kproxy.acme.store: there is no certificate store "s3"; installed: folder'
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "url"), [("letsencrypt", LETS_ENCRYPT), ("staging", LETS_ENCRYPT_STAGING)]
 )

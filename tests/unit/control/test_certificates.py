@@ -242,6 +242,16 @@ def test_challenges_are_those_of_all_authorities() -> None:
 # Authorities.
 
 
+def test_a_service_with_a_folder_of_its_own_does_not_use_the_store_that_servers_share() -> None:
+    shared = Acme(store=WrapperUse("folder", None))
+    services = make("one", ssl=True), make("two", ssl=True, acme_folder=Path("/own"))
+    case = Case(*services, acme=shared)
+    assert [(each.acme, each.folder) for each in case.authorities] == [
+        (shared, FOLDER),
+        (Acme(), Path("/own")),
+    ]
+
+
 def test_staging_and_a_folder_of_ones_own_are_authorities_of_their_own() -> None:
     acme = Acme("https://ca/dir", "a@b", Path("/ca.pem"), eab=ExternalAccount("k", "s"))
     case = Case(

@@ -492,6 +492,14 @@ def test_priority_of_a_wrong_size_is_an_error() -> None:
     assert FRAME_SIZE_ERROR in (*peer.resets(), peer.goaway)
 
 
+def test_a_stream_that_depends_on_itself_is_an_error() -> None:
+    """So RFC 7540 section 5.3.1 has it; RFC 9113 has no use for priorities any more."""
+    for depends_on in (1, 2**31 + 1):
+        peer = raw()
+        peer.send_bytes(frame(2, 0, 1, depends_on.to_bytes(4, "big") + b"\0"))
+        assert PROTOCOL_ERROR in (*peer.resets(), peer.goaway)
+
+
 # Section 6.4: RST_STREAM.
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kproxy.succession.command import CommandLine, command_line, options_again
+from kproxy.succession.command import CommandLine, command_line, options_again, whole_command_line
 
 PYTHON = "/venv/bin/python"
 
@@ -17,30 +18,27 @@ def started(*original: str, arguments: list[str], argv: list[str]) -> CommandLin
     return command_line(arguments, argv, original, PYTHON)
 
 
-@pytest.mark.parametrize(
-    ("original", "argv", "program"),
-    [
-        (
-            ["python", "/venv/bin/twistd", "-n", "kproxy", "--config", "x"],
-            ["/venv/bin/twistd", "-n", "kproxy", "--config", "x"],
-            (PYTHON, "/venv/bin/twistd", "-n"),
-        ),
-        (
-            ["python", "-X", "dev", "-m", "twisted", "-n", "kproxy", "--config", "x"],
-            ["/lib/twisted/__main__.py", "-n", "kproxy", "--config", "x"],
-            (PYTHON, "-X", "dev", "-m", "twisted", "-n"),
-        ),
-    ],
-    ids=["twistd", "-m twisted"],
-)
-def test_what_was_started_by_twistd_can_be_again(
-    original: list[str], argv: list[str], program: tuple[str, ...]
-) -> None:
-    command = started(*original, arguments=["--config", "x"], argv=argv)
+def test_what_was_started_by_twistd_can_be_again() -> None:
+    argv = ["/venv/bin/twistd", "-n", "kproxy", "--config", "x"]
+    command = started("python", "-X", "dev", *argv, arguments=["--config", "x"], argv=argv)
+    program = (PYTHON, "-X", "dev", "/venv/bin/twistd", "-n")
     assert command == CommandLine(program, ("kproxy", "--config", "x"), os.getcwd())
     assert command is not None
     assert command.again() == [*program, "kproxy", "--config", "x"]
     assert command.again(["--pidfile="]) == [*program, "--pidfile=", "kproxy", "--config", "x"]
+
+
+def test_the_program_of_python_m_twisted_gets_no_options_of_twistd() -> None:
+    original = ["python", "-m", "twisted", "kproxy", "--config", "x"]
+    argv = ["/lib/twisted/__main__.py", "kproxy", "--config", "x"]
+    command = started(*original, arguments=["--config", "x"], argv=argv)
+    assert command is not None
+    assert command.again(["--pidfile="]) == [PYTHON, *original[1:]]
+
+
+def test_a_program_that_runs_twistd_by_itself_is_started_as_it_was() -> None:
+    command = whole_command_line()
+    assert command.again(["--pidfile="]) == [sys.executable, *sys.orig_argv[1:]]
 
 
 def test_options_are_not_needed() -> None:

@@ -82,7 +82,7 @@ class Worker:
 
 
 @pytest.mark.parametrize(
-    ("own", "other"), [(0, 0), (1, 0), (5, 5), (5, 9), (32, 32), (33, 32), (1000, 950), (90, None)]
+    ("own", "other"), [(0, 0), (2, 0), (5, 5), (5, 9), (32, 32), (40, 32), (1000, 800), (90, None)]
 )
 def test_whoever_has_not_clearly_more_than_the_others_accepts(own: int, other: int | None) -> None:
     worker = Worker()
@@ -90,7 +90,7 @@ def test_whoever_has_not_clearly_more_than_the_others_accepts(own: int, other: i
     assert [listener.told for listener in worker.listeners] == [[], []]
 
 
-@pytest.mark.parametrize(("own", "other"), [(2, 0), (7, 5), (38, 26), (1100, 1000)])
+@pytest.mark.parametrize(("own", "other"), [(3, 0), (8, 5), (38, 26), (1100, 800)])
 def test_whoever_has_clearly_more_leaves_it_to_the_others_for_a_moment(
     own: int, other: int
 ) -> None:
@@ -100,6 +100,17 @@ def test_whoever_has_clearly_more_leaves_it_to_the_others_for_a_moment(
     worker.loop.wait()
     # What nobody has taken by then waits no longer.
     assert [listener.told for listener in worker.listeners] == [["pause", "resume", "accept"]] * 2
+
+
+def test_whoever_has_not_more_any_longer_does_not_wait_for_the_moment_to_pass() -> None:
+    worker = Worker()
+    assert not worker.has(9, 3)
+    worker.turns.count(6, True)
+    assert [listener.told for listener in worker.listeners] == [["pause"]] * 2
+    worker.turns.count(5, True)
+    assert [listener.told for listener in worker.listeners] == [["pause", "resume", "accept"]] * 2
+    worker.loop.wait()
+    assert worker.listeners[0].told == ["pause", "resume", "accept"]
 
 
 def test_a_worker_that_accepts_no_more_counts_for_nobody_and_forgets_its_turn() -> None:

@@ -43,7 +43,7 @@ class World:
         def changed() -> None:
             self.published += 1
 
-        options = {"store": self.store, "random": lambda: 0.0, **options}
+        options = {"random": lambda: 0.0, **options}
         automatic = AutomaticCertificates(
             self.acme,
             self.folder,
@@ -379,7 +379,6 @@ def test_a_change_that_cannot_be_applied_does_not_stop_the_others(world: World) 
         world.clock,
         at_once,
         _broken,
-        store=world.store,
         make_client=world.ca.client,
     )
     automatic.want(["a.test", "b.test"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from txacme.interfaces import ICertificateStore
 
 from kproxy.snapshot import Certificate
+from kproxy.tls.acme.filelock import file_lock
 from kproxy.tls.acme.interfaces import Account, Objects
 from kproxy.tls.acme.jws import AccountKey
 from kproxy.tls.acme.store import (
@@ -237,6 +239,37 @@ def test_a_key_that_openssl_wrote_in_its_old_form_is_taken_too(
     assert key_pem(key) != old
 
 
+# Notes.
+
+
+def test_a_note_is_there_until_it_is_removed(store: FolderStore) -> None:
+    assert result(store.notes("failure")) == {}
+    for kind, name in (("failure", "a.test"), ("failure", "*.a.test"), ("other", "a.test")):
+        result(store.write_note(kind, name, f"{kind} {name}"))
+    assert result(store.notes("failure")) == {
+        "a.test": "failure a.test",
+        "*.a.test": "failure *.a.test",
+    }
+    result(store.remove_note("failure", "a.test"))
+    result(store.remove_note("failure", "a.test"))
+    assert list(result(store.notes("failure"))) == ["*.a.test"]
+    assert list(result(store.notes("other"))) == ["a.test"]
+
+
+def test_a_note_takes_the_place_of_another(store: FolderStore) -> None:
+    for text in ("old", "new"):
+        result(store.write_note("failure", "a.test", text))
+    assert result(store.notes("failure")) == {"a.test": "new"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "x"}', "\x00"])
+def test_a_damaged_note_does_not_hide_the_others(store: FolderStore, content: str) -> None:
+    result(store.write_note("failure", "a.test", "text"))
+    (store.folder / "notes" / "failure~x.test.json").write_text(content)
+    found, _ = errors(lambda: result(store.notes("failure")))
+    assert found == {"a.test": "text"}
+
+
 # Locks.
 
 
@@ -264,6 +297,45 @@ def test_nothing_is_left_of_locks_that_were_given_back(store: FolderStore, clock
     assert list((store.folder / "locks").iterdir()) == []
 
 
+def test_a_lock_whose_file_was_removed_is_not_the_lock_that_others_take(
+    store: FolderStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who had it removes its file just when the next one has opened that."""
+    first = held(store, "a.test")
+    flock = fcntl.flock
+
+    def late(number: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        first[0]()
+        flock(number, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    second = held(store, "a.test")
+    third = held(store, "a.test")
+    assert (len(second), len(third)) == (0, 1)
+    third[0]()
+    clock.advance(1)
+    assert len(second) == 1
+
+
+def test_who_gives_up_while_a_thread_gets_the_lock_gives_it_back(
+    tmp_path: Path, clock: Clock
+) -> None:
+    threads: list[Any] = []
+
+    def in_thread(work: Any, done: Any) -> None:
+        threads.append((work, done))
+
+    waiting = file_lock(tmp_path / "a.lock", clock, in_thread)
+    waiting.addErrback(lambda _: None)
+    waiting.cancel()
+    while threads:
+        at_once(*threads.pop())
+    taken: list[Any] = []
+    file_lock(tmp_path / "a.lock", clock, at_once).addCallback(taken.append)
+    assert len(taken) == 1
+
+
 def test_who_waits_for_a_lock_can_give_up(store: FolderStore, clock: Clock) -> None:
     first = held(store, "a.test")
     waiting = store.lock("a.test")
@@ -280,8 +352,10 @@ def test_the_lock_of_a_process_that_was_killed_is_free(
     program = (
         "import sys, time; from pathlib import Path\n"
         "from twisted.internet.task import Clock\n"
+        "from kproxy.threads import at_once\n"
         "from kproxy.tls.acme.filelock import file_lock\n"
-        "file_lock(Path(sys.argv[1]), Clock()).addCallback(lambda _: print('held', flush=True))\n"
+        "held = file_lock(Path(sys.argv[1]), Clock(), at_once)\n"
+        "held.addCallback(lambda _: print('held', flush=True))\n"
         "time.sleep(60)\n"
     )
     result(store.as_dict())
