@@ -158,6 +158,11 @@ class IResponseSink(Interface):
     # The sink that is a connection may also have
     #     send_file(file, length, in_thread, done) -> bool
     # which sends the first bytes of a file by itself and then calls done(), or returns False.
+    #
+    # Any sink may also have
+    #     write_lent(data: memoryview)
+    # which is `write` for memory that is used for something else when it returns. What the sink keeps,
+    # it copies. It passes on the rest with `kproxy.http.lifecycle.lend`.
 
     def stop() -> None:
         """The response is wanted no more: the client left, or gets an error page in its place.

@@ -43,8 +43,19 @@ class Listener(Protocol):
         """Stop for good, and close the socket."""
 
 
+ROOM = 256_000
+"""Bytes that are read at a time, at most: as many as uvloop reads by itself."""
+
+
 class Network(Protocol):
-    """What kproxy needs of an event loop to speak to the world."""
+    """What kproxy needs of an event loop to speak to the world.
+
+    @ivar room: memory that protocols may have their transports read into (asyncio's
+        `BufferedProtocol`). One is enough for all connections: what is read has to be done with before
+        the next one reads. None: the transports do no such thing.
+    """
+
+    room: memoryview | None
 
     def listen(self, sock: socket.socket, factory: ProtocolFactory) -> Listener:
         """Accept connections of a socket that is bound and listening, which is taken over."""
@@ -67,6 +78,7 @@ class LoopNetwork:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.room: memoryview | None = memoryview(bytearray(ROOM))
         self._tasks: set[asyncio.Task[None]] = set()
 
     def listen(self, sock: socket.socket, factory: ProtocolFactory) -> LoopListener:
@@ -274,6 +286,7 @@ class ReactorNetwork:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        self.room: memoryview | None = None
 
     def listen(self, sock: socket.socket, factory: ProtocolFactory) -> ReactorListener:
         # adoptStreamPort works on a copy of the socket.

@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 import termios
+from collections.abc import Sequence
 from typing import Any
 
 BACKLOG = 4096
@@ -48,6 +49,21 @@ def reset_when_closed(transport: Any) -> None:
         # A copy, since uvloop's socket object can't set options; they are those of the connection.
         with socket.socket(fileno=os.dup(sock.fileno())) as copy:
             copy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def send_now(transport: Any, parts: Sequence[bytes | memoryview]) -> int:
+    """Write to a transport's socket, past the transport, as much as it takes at once.
+
+    @return: bytes that it took; 0 also where bytes would overtake others, where there is no socket to
+        write to as it is, and where it is broken, which the transport will find out by itself.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or transport.get_write_buffer_size() or transport.is_closing():
+        return 0
+    try:
+        return os.writev(sock.fileno(), parts)
+    except OSError:
+        return 0
 
 
 def unconfirmed(transport: Any) -> int:

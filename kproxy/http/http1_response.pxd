@@ -19,8 +19,11 @@ cdef class ResponseHalf:
     cdef _request_done(self, Lifecycle request)
     @cython.locals(fields=dict, lines=list, request=Lifecycle, code=int, no_body=bint, extra=bytes, length=tuple, field=tuple)
     cpdef begin(self)
+    cdef bint _may_write(self, Py_ssize_t size) except -1
     @cython.locals(size=Py_ssize_t, head=bytes)
     cpdef write(self, bytes data)
+    @cython.locals(size=Py_ssize_t, sent=Py_ssize_t, head=bytes)
+    cpdef write_lent(self, data)
     @cython.locals(request=Lifecycle, rest=bytes)
     cpdef finish(self)
     cpdef abort(self)

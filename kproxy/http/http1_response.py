@@ -17,7 +17,7 @@ from kproxy.http.chunked import encode_chunk, encode_last_chunk
 from kproxy.http.files import FileSender
 from kproxy.http.headers import Pairs
 from kproxy.http.lifecycle import Lifecycle
-from kproxy.sockets import reset_when_closed, unconfirmed
+from kproxy.sockets import reset_when_closed, send_now, unconfirmed
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -136,17 +136,23 @@ class ResponseHalf:
         lines.append(extra + b"\r\n")
         self._head = b"\r\n".join(lines)
 
-    def write(self, data: bytes) -> None:
+    def _may_write(self, size: int) -> bool:
+        """Count what is written of the body; whether it goes to the client."""
         if self._no_body:
-            return
-        size = len(data)
+            return False
         self._request.sentLength += size  # type: ignore[union-attr]
         if self._left is not None:
             self._left -= size
             if self._left < 0:
                 _log.error("{request}: more body than Content-Length", request=self._request)
                 self.abort()
-                return
+                return False
+        return True
+
+    def write(self, data: bytes) -> None:
+        size = len(data)
+        if not self._may_write(size):
+            return
         head = self._head
         if self._chunked:
             parts = encode_chunk(data)
@@ -162,6 +168,25 @@ class ResponseHalf:
                 self.transport.writelines((head, data))
         else:
             self.transport.write(data)
+
+    def write_lent(self, data: memoryview) -> None:
+        if self._chunked:
+            self.write(bytes(data))
+            return
+        size = len(data)
+        if not self._may_write(size):
+            return
+        head, self._head = self._head, b""
+        if self.secure:
+            self.transport.writelines((head, data))  # it is encrypted when this returns
+            return
+        # A transport holds on to what its socket does not take at once: it gets a copy of that alone.
+        sent = send_now(self.transport, (head, data))
+        if sent < len(head):
+            self.transport.write(head[sent:])
+            sent = len(head)
+        if sent < len(head) + size:
+            self.transport.write(bytes(data[sent - len(head) :]))
 
     def send_file(
         self, file: Any, length: int, in_thread: InThread, done: Callable[[], object]

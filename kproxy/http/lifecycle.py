@@ -233,6 +233,15 @@ class Lifecycle:
         else:
             self.channel.flush()
 
+    def write_lent(self, data: memoryview) -> None:
+        """As `write`, for memory that is only lent; see `IResponseSink`."""
+        if self.finished or self._disconnected or self._inFakeHead:
+            self.write(bytes(data))
+            return
+        if not self.startedWriting:
+            self._begin()
+        lend(self._sink, data)
+
     def finish(self) -> None:
         if self._disconnected:
             raise RuntimeError(
@@ -344,6 +353,22 @@ def answer_with(request: Any, fields: dict[bytes, Field]) -> None:
         own.answer_with(fields)
     else:
         request.responseHeaders = FieldMap.of(fields)
+
+
+def lend(sink: Any, data: bytes | memoryview) -> None:
+    """Write to a sink, or to a request.
+
+    @param data: a view is of memory that is only lent (see `IResponseSink`); who does not say that it
+        can take such a thing gets a copy.
+    """
+    if isinstance(data, bytes):
+        sink.write(data)
+        return
+    write_lent = getattr(sink, "write_lent", None)
+    if write_lent is None:
+        sink.write(bytes(data))
+    else:
+        write_lent(data)
 
 
 def _field_map(headers: Headers) -> FieldMap:

@@ -7,10 +7,13 @@ The rules that keep it right:
 2. It goes back to the pool only when the request was sent whole and the response ended where its
    framing said, with nothing behind it.
 3. An idle connection that says anything at all is closed.
+4. A target that sends large pieces is read from without copying them (`_LargeReads`), where the loop
+   can do that. For small ones that costs more than it saves, so that they end it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,15 +31,24 @@ class AnyExchange(Protocol):
     @property
     def sent(self) -> bool: ...
     def interim(self, head: ResponseHead) -> None: ...
-    def whole_response(self, head: ResponseHead, body: bytes) -> None: ...
+    def whole_response(self, head: ResponseHead, body: Received) -> None: ...
     def response_begins(self, head: ResponseHead) -> None: ...
-    def response_data(self, data: bytes) -> None: ...
+    def response_data(self, data: Received) -> None: ...
     def response_ends(self, trailers: Pairs) -> None: ...
     def upgraded(self, transport: Any, head: ResponseHead, early: bytes) -> None: ...
     def failed(self, error: TargetFailed) -> None: ...
     def timed_out(self) -> None: ...
     def pause_body(self) -> None: ...
     def resume_body(self) -> None: ...
+
+
+Received = bytes | memoryview
+"""What a connection has read. A view is of memory that the next connection reads into: it is to be
+done with, or copied, before the call returns that it came with."""
+SMALL = 16 * 1024
+"""Bytes up to which a copy costs less than a view."""
+MOST_SMALL_READS = 16
+"""Reads without a large one, after which none is expected."""
 
 
 class TargetFailed(Exception):
@@ -65,6 +77,8 @@ class UpstreamConnection:
         "_method",
         "_persistent",
         "_reading",
+        "_room",
+        "_small_reads",
         "_unsent",
         "_used",
         "pool",
@@ -75,12 +89,16 @@ class UpstreamConnection:
         self,
         pool: TargetPool,
         heads: HeadParser,
+        room: memoryview | None,
         made: Callable[[UpstreamConnection], object],
     ) -> None:
+        """@param room: where to read large pieces to; see `kproxy.network.Network`."""
         self.pool = pool
         self._made: Callable[[UpstreamConnection], object] | None = made
         self.transport: Any = None
         self._heads = heads
+        self._room = room
+        self._small_reads = 0
         self._exchange: AnyExchange | None = None
         self._buffer = b""
         self._method = b""
@@ -105,6 +123,24 @@ class UpstreamConnection:
         self.transport.write(head)
 
     def data_received(self, data: bytes) -> None:
+        if len(data) > SMALL and self._room is not None:
+            self._small_reads = 0
+            self.transport.set_protocol(_LargeReads(self, self._room))
+        self._received(data)
+
+    def buffer_updated(self, size: int) -> None:
+        """So much has been read into the room."""
+        data: memoryview = self._room[:size]  # type: ignore[index]
+        if size > SMALL:
+            self._small_reads = 0
+            self._received(data)
+            return
+        self._small_reads += 1
+        if self._small_reads == MOST_SMALL_READS:
+            self.transport.set_protocol(self)
+        self._received(data.tobytes())
+
+    def _received(self, data: Received) -> None:
         exchange = self._exchange
         if exchange is None:
             self.transport.abort()
@@ -113,12 +149,13 @@ class UpstreamConnection:
         else:
             self._body(exchange, data)
 
-    def _head(self, exchange: AnyExchange, data: bytes) -> None:
+    def _head(self, exchange: AnyExchange, data: Received) -> None:
         if self._buffer:
             data = self._buffer + data
         while True:
-            text, end, rest = data.partition(b"\r\n\r\n")
+            text, end, rest = _partition(data)
             if not end or len(text) > MAX_HEAD:
+                data = bytes(data)
                 if len(data) > MAX_HEAD or data.count(b"\n") != data.count(b"\r\n"):
                     self.fail("it did not answer in HTTP/1")
                 else:
@@ -141,11 +178,11 @@ class UpstreamConnection:
         if head.code == 101:
             self._exchange = None
             self.pool.stalled.remove(self)
-            exchange.upgraded(self.transport, head, data)
+            exchange.upgraded(self.transport, head, bytes(data))
             return
         self._response(exchange, head, data)
 
-    def _response(self, exchange: AnyExchange, head: ResponseHead, data: bytes) -> None:
+    def _response(self, exchange: AnyExchange, head: ResponseHead, data: Received) -> None:
         length = head.length
         self._persistent = head.keep_alive and length != UNTIL_CLOSE
         if length >= 0 and len(data) >= length:
@@ -164,7 +201,7 @@ class UpstreamConnection:
             else:
                 exchange.response_data(b"")  # the head is worth knowing by itself
 
-    def _body(self, exchange: AnyExchange, data: bytes) -> None:
+    def _body(self, exchange: AnyExchange, data: Received) -> None:
         left: int = self._left  # type: ignore[assignment]
         if left >= 0:
             if len(data) > left:
@@ -179,7 +216,7 @@ class UpstreamConnection:
         else:
             decoder: ChunkedDecoder = self._decoder  # type: ignore[assignment]
             try:
-                pieces = decoder.feed(data)
+                pieces = decoder.feed(bytes(data))
             except BadChunk as error:
                 self.fail(str(error))
                 return
@@ -262,3 +299,41 @@ class UpstreamConnection:
             self._exchange.timed_out()
         else:
             self.transport.abort()
+
+
+class _LargeReads(asyncio.BufferedProtocol):
+    """The protocol of a transport, in place of a connection, while large pieces are expected of it."""
+
+    __slots__ = ("_connection", "_room")
+
+    def __init__(self, connection: UpstreamConnection, room: memoryview) -> None:
+        self._connection = connection
+        self._room = room
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._connection.buffer_updated(nbytes)
+
+    def eof_received(self) -> None:
+        self._connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+
+def _partition(data: Received) -> tuple[bytes, bytes, Received]:
+    """A head, its end, and what follows: of a view, that is a view."""
+    if isinstance(data, bytes):
+        return data.partition(b"\r\n\r\n")
+    text, end, _ = bytes(data[:SMALL]).partition(b"\r\n\r\n")
+    if not end:
+        return bytes(data).partition(b"\r\n\r\n")
+    return text, end, data[len(text) + len(end) :]

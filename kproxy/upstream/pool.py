@@ -99,7 +99,7 @@ class TargetPool:
         return self._network.connect(
             self.target.host,
             self.target.port,
-            lambda: UpstreamConnection(self, self._heads, made),
+            lambda: UpstreamConnection(self, self._heads, self._network.room, made),
             lambda error: failed(TargetFailed(f"no connection: {_reason(error)}")),
         )
 

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from kproxy.config.model import Healthcheck, Target
 from kproxy.http.heads import HeadParser, ResponseHead
 from kproxy.network import Network
-from kproxy.upstream.connection import TargetFailed, UpstreamConnection
+from kproxy.upstream.connection import Received, TargetFailed, UpstreamConnection
 from kproxy.upstream.pool import TargetPool
 
 AT_ONCE = 64
@@ -84,11 +84,11 @@ class _Probe:
         if not self.answer.called:
             self.answer.callback(head.code)
 
-    def whole_response(self, head: ResponseHead, body: bytes) -> None:
+    def whole_response(self, head: ResponseHead, body: Received) -> None:
         self._connection = None
         self.response_begins(head)
 
-    def response_data(self, data: bytes) -> None:
+    def response_data(self, data: Received) -> None:
         """Nothing comes after `response_begins`, which drops the connection."""
 
     def response_ends(self, trailers: list[tuple[bytes, bytes]]) -> None:

@@ -1,5 +1,5 @@
 cimport cython
-from kproxy.http.lifecycle cimport answer_with, request_fields
+from kproxy.http.lifecycle cimport answer_with, lend, request_fields
 from kproxy.streaming cimport streaming
 from kproxy.http.deadlines cimport Deadlines
 from kproxy.http.heads cimport ResponseHead

@@ -18,11 +18,11 @@ from kproxy.http.chunked import encode_chunk, encode_last_chunk
 from kproxy.http.deadlines import Deadlines, TimedDeadlines
 from kproxy.http.headers import Pairs
 from kproxy.http.heads import ResponseHead
-from kproxy.http.lifecycle import answer_with, request_fields
+from kproxy.http.lifecycle import answer_with, lend, request_fields
 from kproxy.interfaces import IBodyReceiver
 from kproxy.streaming import streaming
 from kproxy.upstream.balancer import Balancer
-from kproxy.upstream.connection import TargetFailed, UpstreamConnection
+from kproxy.upstream.connection import Received, TargetFailed, UpstreamConnection
 from kproxy.upstream.pool import TargetPool
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -211,12 +211,12 @@ class Exchange:
         answer_with(request, head.fields)
         request.defaultContentType = None
 
-    def whole_response(self, head: ResponseHead, body: bytes) -> None:
+    def whole_response(self, head: ResponseHead, body: Received) -> None:
         """The response came in one piece: nothing to be paused or cancelled any more."""
         self._connection = None
         self._take_head(head)
         request = self._request
-        request.write(body)
+        lend(request, body)
         if not self._done:
             request.finish()
 
@@ -225,8 +225,8 @@ class Exchange:
         self._producing = True
         self._request.registerProducer(self, True)
 
-    def response_data(self, data: bytes) -> None:
-        self._request.write(data)
+    def response_data(self, data: Received) -> None:
+        lend(self._request, data)
 
     def response_ends(self, trailers: Pairs) -> None:
         self._connection = None

@@ -12,7 +12,7 @@ from twisted.web.resource import IResource
 from zope.interface import classImplements, implementer
 
 from kproxy.errors import answer_error
-from kproxy.http.lifecycle import response_fields
+from kproxy.http.lifecycle import lend, response_fields
 from kproxy.interfaces import IBodyReceiver, IResponseSink
 from kproxy.spool import Spool
 from kproxy.stored import StoredBody
@@ -97,6 +97,36 @@ class _Held:
             if self._size > options.memory:
                 self._spill()
 
+    def write_lent(self, data: memoryview) -> None:
+        """Take a piece that may be the last: that one is passed on without a copy."""
+        if self._direct:
+            lend(self._sink, data)
+        elif self._completes(len(data)):
+            self._direct = True
+            self._size += len(data)
+            self._pass_on()
+            lend(self._sink, data)
+        else:
+            self.write(bytes(data))
+
+    def _completes(self, size: int) -> bool:
+        """Whether the body is whole with the next so many bytes, and may be held in memory."""
+        options = self._options
+        length = response_fields(self._request).get(b"content-length")
+        size += self._size
+        return (
+            length is not None
+            and int(length[1]) == size <= options.memory
+            and (not options.max_body or size <= options.max_body)
+        )
+
+    def _pass_on(self) -> None:
+        """Begin, with what has been collected in memory."""
+        sink = self._sink
+        sink.begin()
+        for part in self._parts:
+            sink.write(part)
+
     def _spill(self) -> None:
         options = self._options
         self._spool = Spool(options.memory, options.in_thread, self._pause, self._resume)
@@ -120,11 +150,8 @@ class _Held:
             self._sink.finish()
         elif self._spool is None:
             self._set_length()
-            sink = self._sink
-            sink.begin()
-            for part in self._parts:
-                sink.write(part)
-            sink.finish()
+            self._pass_on()
+            self._sink.finish()
         else:
             self._spool.finish(self._spooled)
 

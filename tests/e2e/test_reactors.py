@@ -143,6 +143,79 @@ def test_a_slow_client_slows_the_target(running: Running) -> None:
     assert memory.growth() < 4 * MIB
 
 
+@pytest.mark.parametrize("host", ["app.example", "streamed.example"])
+def test_large_bodies_that_come_at_the_same_time_do_not_mix(running: Running, host: str) -> None:
+    proxy, target, _ = running
+    sizes = (20_000, 100_000, 3_000_000)
+
+    def body(number: int, size: int) -> bytes:
+        return (b"%d." % number) * (size // 4)
+
+    def script(wire: Wire, request: Request) -> None:
+        number, size = map(int, request.target[1:].split("/"))
+        wire.send(response_text(body(number, size)))
+
+    target.script = script
+    wrong: list[str] = []
+    alone = threading.Event()
+
+    def client(number: int) -> None:
+        asked = [sizes[(number + turn) % len(sizes)] for turn in range(12)]
+        texts = [request_text("GET", f"/{number}/{size}", host) for size in asked]
+        with proxy.connect() as wire:
+            if number % 2:  # this one is slow: it reads nothing while there are others
+                wire.send(b"".join(texts))
+                assert alone.wait(60)
+            for text, size in zip(texts, asked, strict=True):
+                if not number % 2:
+                    wire.send(text)
+                if wire.read_response().body != body(number, size):
+                    wrong.append(f"{number}/{size}")
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(10, 18)]
+    for thread in threads:
+        thread.start()
+    for thread in threads[::2]:
+        thread.join(60)
+    alone.set()
+    for thread in threads[1::2]:
+        thread.join(60)
+    assert not wrong
+    assert len(target.requests) == 8 * 12
+
+
+def test_a_tunnel_may_follow_large_bodies_on_the_same_connection(running: Running) -> None:
+    proxy, target, _ = running
+    used: list[Wire] = []
+
+    def script(wire: Wire, request: Request) -> None:
+        used.append(wire)
+        if not request.has("upgrade"):
+            wire.send(response_text(PIECE))
+            return
+        wire.send("HTTP/1.1 101 Yes\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n")
+        wire.send(PIECE)
+        wire.send(wire.read_to_end()[::-1])
+        wire.close()
+
+    target.script = script
+    with proxy.connect() as wire:
+        for _ in range(2):
+            wire.send(request_text(host="streamed.example"))
+            assert wire.read_response().body == PIECE
+        wire.send(
+            request_text(
+                host="streamed.example", headers={"Connection": "Upgrade", "Upgrade": "chat"}
+            )
+        )
+        assert wire.read_response().status == 101
+        assert wire.read_exactly(MIB) == PIECE
+        wire.send(PIECE)
+        wire.end()
+        assert wire.read_to_end() == PIECE[::-1]
+    assert len(set(used)) == 1
+
+
 def test_an_upgraded_connection_is_a_tunnel_that_can_be_half_closed(running: Running) -> None:
     proxy, target, _ = running
 

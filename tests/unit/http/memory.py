@@ -48,9 +48,9 @@ class Wire(StringTransport):
         self._slow = False
         self._asked_to_pause = False
 
-    def attach(self, protocol: Any) -> Wire:
+    def attach(self, protocol: Any, carrier: type[Carrier] = Carrier) -> Wire:
         """Begin, with a protocol of asyncio's shape."""
-        self.protocol = Carrier(protocol)
+        self.protocol = carrier(protocol)
         self.protocol.makeConnection(self)
         self.turn()
         return self

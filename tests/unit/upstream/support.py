@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import BufferedProtocol
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from twisted.internet.task import Clock
 
 from kproxy.config.model import Target
 from kproxy.http.heads import HeadParser
+from kproxy.network import ROOM, Carrier
 from kproxy.upstream.balancer import Balancer
 from kproxy.upstream.pool import TargetPool
 from kproxy.upstream.proxy import ReverseProxy
@@ -37,7 +39,8 @@ class Attempt:
     def succeed(self) -> None:
         """The target accepts, even if nobody waits for it any more, as can happen with sockets."""
         peer = IPv4Address("TCP", "198.51.100.1", 3000)
-        self.wire = Wire(self._network.clock, PROXY, peer).attach(self._factory())
+        carrier = Carrier if self._network.room is None else Lender
+        self.wire = Wire(self._network.clock, PROXY, peer).attach(self._factory(), carrier)
 
     def fail(self, reason: str = "connection refused") -> None:
         if not self.given_up:
@@ -52,15 +55,37 @@ class Attempt:
             self.succeed()
 
 
+class Lender(Carrier):
+    """Reads as asyncio's transports do: where a protocol says, and where others read afterwards.
+
+    @ivar lent: how often.
+    """
+
+    lent = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        while data and isinstance(self._protocol, BufferedProtocol):
+            self.lent += 1
+            room = self._protocol.get_buffer(-1)
+            piece, data = data[: len(room)], data[len(room) :]
+            room[: len(piece)] = piece
+            self._protocol.buffer_updated(len(piece))
+            room[: len(piece)] = b"!" * len(piece)
+        if data:
+            super().dataReceived(data)
+
+
 class MemoryNetwork:
     """A `kproxy.network.Network` whose connections end in the hands of a test.
 
+    @ivar room: see `kproxy.network.Network`; None: connections read as Twisted's do.
     @ivar refusing: addresses that refuse.
     @ivar silent: addresses that never answer.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.room: memoryview | None = memoryview(bytearray(ROOM))
         self.attempts: list[Attempt] = []
         self.refusing: set[str] = set()
         self.silent: set[str] = set()
@@ -104,10 +129,15 @@ class Proxy(Engine):
         response_timeout: float = 30.0,
         buffer_requests: bool = False,
         buffer_responses: bool = False,
+        buffer_memory: int = 1000,
+        max_response_body: int = 0,
+        lends: bool = True,
         around: Callable[[Any], Any] = lambda resource: resource,
     ) -> None:
         clock = Clock()
         self.network = MemoryNetwork(clock)
+        if not lends:
+            self.network.room = None
         heads = HeadParser()
         self.pools = [
             TargetPool(target, self.network, clock, heads)
@@ -118,11 +148,11 @@ class Proxy(Engine):
         resource: Any = self.leaf
         in_thread = in_thread_of(clock)
         if buffer_responses:
-            options = response_buffer.Options(in_thread, memory=1000)
+            options = response_buffer.Options(in_thread, buffer_memory, max_response_body)
             resource = response_buffer.ResponseBuffer(resource, options)
         if buffer_requests:
             resource = request_buffer.RequestBuffer(
-                resource, request_buffer.Options(in_thread, memory=1000)
+                resource, request_buffer.Options(in_thread, memory=buffer_memory)
             )
         super().__init__(around(resource), clock=clock)
 
