@@ -1,9 +1,13 @@
 cimport cython
+from kproxy.http.lifecycle cimport Lifecycle
+
+cdef double _FIRST
 
 cdef class Histogram:
     cdef list _buckets
     cdef double _total
 
+    @cython.locals(bucket=Py_ssize_t)
     cpdef observe(self, double seconds)
 
 cdef class ServiceCounts:
@@ -17,17 +21,12 @@ cdef class ServiceCounts:
     cpdef ended(self, bytes method, status, double seconds)
 
 cdef class Counts:
-    cdef dict _handshakes, _services
-    cdef readonly set in_flight
+    cdef object _end
+    cdef dict _handshakes, _ongoing, _services
 
     cpdef ServiceCounts find(self, name)
-
-cdef class Ongoing:
-    cdef Counts _counts
-    cdef dict _notes
-    cdef object _body
-    cdef readonly bytes path
-
-    cpdef service(self)
-    @cython.locals(counts=ServiceCounts, took=double)
-    cpdef ended(self, request, failure)
+    @cython.locals(own=Lifecycle)
+    cpdef begin(self, request)
+    @cython.locals(own=Lifecycle, counts=ServiceCounts, path=bytes, notes=dict, method=bytes,
+                   status=int, took="long long", sent="long long")
+    cpdef end(self, request, failure)

@@ -16,6 +16,8 @@ from urllib.parse import unquote_to_bytes
 from twisted.python.failure import Failure
 
 from kproxy.errors import CLIENT_CLOSED_REQUEST
+from kproxy.http.bodies import NO_BODY
+from kproxy.http.lifecycle import Lifecycle
 from kproxy.metrics.catalog import BUCKETS, Measured, Series
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ class Histogram:
     def observe(self, seconds: float) -> None:
         """Count an observation."""
         # Most are small, and to compare is less than to call.
-        self._buckets[0 if seconds <= _FIRST else bisect_left(BUCKETS, seconds)] += 1
+        bucket = 0 if seconds <= _FIRST else bisect_left(BUCKETS, seconds)
+        self._buckets[bucket] += 1
         self._total += seconds
 
     def count(self) -> int:
@@ -104,18 +107,17 @@ class ServiceCounts:
 
 
 class Counts:
-    """All that is counted in one process.
+    """All that is counted in one process."""
 
-    @ivar in_flight: requests that have not ended.
-    """
-
-    __slots__ = ("_handshakes", "_services", "in_flight")
+    __slots__ = ("_end", "_handshakes", "_ongoing", "_services")
 
     def __init__(self) -> None:
         # Services stay when they are removed, since counters never go down.
         self._services = {NO_SERVICE: ServiceCounts()}
         self._handshakes = {"succeeded": 0, "failed": 0}
-        self.in_flight: set[Ongoing] = set()
+        self._end = self.end  # made once, not for each request
+        # Requests that have not ended: the path of each, and its body.
+        self._ongoing: dict[Any, tuple[bytes, Any]] = {}
 
     def service(self, name: str) -> ServiceCounts:
         """What is counted of a service from now on, or has been since it was there first."""
@@ -126,6 +128,37 @@ class Counts:
     def find(self, name: object) -> ServiceCounts | None:
         """The same, of a service that there is, or has been."""
         return self._services.get(name)  # type: ignore[call-overload, no-any-return]
+
+    def begin(self, request: Any) -> None:
+        """A request has come, an `IStreamingRequest`: count it when it ends."""
+        # As the client sent them, since wrappers may put others in their place.
+        if isinstance(request, Lifecycle):
+            own: Lifecycle = request
+            self._ongoing[own] = own.path, own.body
+            own.on_finish(self._end)
+        else:
+            self._ongoing[request] = request.path, request.body
+            request.on_finish(self._end)
+
+    def end(self, request: Any, failure: Failure | None) -> None:
+        """It has ended; see `kproxy.interfaces.IStreamingRequest.on_finish`."""
+        path, body = self._ongoing.pop(request)
+        if isinstance(request, Lifecycle):
+            own: Lifecycle = request
+            notes, method, status = own.notes, own.method, own.code
+            took, sent = own.took, own.sentLength
+        else:
+            notes, method, status = request.notes, request.method, request.code
+            took, sent = request.took, request.sentLength
+        counts = self.find(notes.get("service", NO_SERVICE))
+        if counts is None or not counts.counts(path):
+            return
+        if failure is not None and not request.begun():
+            status = CLIENT_CLOSED_REQUEST
+        counts.ended(method, status, took / 1e9)
+        if body is not NO_BODY:
+            counts.received += getattr(body, "received", body.length)
+        counts.sent += sent
 
     def handshake(self, succeeded: bool) -> None:
         """A TLS handshake has ended."""
@@ -183,44 +216,9 @@ class Counts:
     def _in_flight(self, served: Iterable[str]) -> Mapping[str, int]:
         """How many requests each service has; those that are excluded, or for none, are not there."""
         found = Counter(dict.fromkeys(served, 0))
-        for request in self.in_flight:
-            name = request.service()
+        for request, (path, _) in self._ongoing.items():
+            name = request.notes.get("service", NO_SERVICE)
             counts = self.find(name)
-            if name and counts is not None and counts.counts(request.path):
+            if name and counts is not None and counts.counts(path):
                 found[name] += 1
         return found
-
-
-class Ongoing:
-    """A request that has not ended.
-
-    @ivar path: as the client sent it, which wrappers may change.
-    """
-
-    __slots__ = ("_body", "_counts", "_notes", "path")
-
-    def __init__(self, counts: Counts, request: Any) -> None:
-        self._counts = counts
-        self._notes: dict[str, Any] = request.notes
-        self._body = request.body
-        self.path: bytes = request.path
-        counts.in_flight.add(self)
-
-    def service(self) -> str:
-        """What it is for, as far as that is known."""
-        return self._notes.get("service", NO_SERVICE)  # type: ignore[no-any-return]
-
-    def ended(self, request: Any, failure: Failure | None) -> None:
-        """Count it; see `kproxy.interfaces.IStreamingRequest.on_finish`."""
-        self._counts.in_flight.discard(self)
-        counts = self._counts.find(self.service())
-        if counts is None or not counts.counts(self.path):
-            return
-        left = failure is not None and not request.begun()
-        status = CLIENT_CLOSED_REQUEST if left else request.code
-        took: float = request.took
-        counts.ended(request.method, status, took / 1e9)
-        body = self._body
-        if body.length != 0:
-            counts.received += getattr(body, "received", body.length)
-        counts.sent += request.sentLength

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
 
 from kproxy.metrics.catalog import METRICS, Measured
 
+UNIT = 2.0**20
+"""What numbers are multiples of the inverse of: so the sum of some is exact, in whichever order they
+are added (up to 2**33). Other sums would go down by their last digit when a data plane ends."""
 _GAUGES = frozenset(metric.name for metric in METRICS if metric.kind == "gauge")
 
 
@@ -63,5 +67,10 @@ def merged(parts: Iterable[Measured]) -> Measured:
             for labels, numbers in series:
                 key = tuple(labels)  # a list, if it came as JSON
                 before = into.get(key, [0] * len(numbers))
-                into[key] = [old + new for old, new in zip(before, numbers, strict=True)]
+                pairs = zip(before, numbers, strict=True)
+                into[key] = [old + _multiple(new) for old, new in pairs]
     return {name: list(series.items()) for name, series in sums.items()}
+
+
+def _multiple(number: float) -> float:
+    return number if isinstance(number, int) else math.floor(number * UNIT) / UNIT

@@ -1,2 +1,1 @@
-from kproxy.metrics.counts cimport Counts, Ongoing
 from kproxy.streaming cimport streaming

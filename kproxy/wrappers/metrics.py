@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.web.resource import IResource
 
-from kproxy.metrics.counts import Counts, Ongoing
+from kproxy.metrics.counts import Counts
 from kproxy.streaming import streaming
 from kproxy.wrappers.base import Wrapper
 
@@ -23,8 +23,8 @@ class Metrics(Wrapper):
 
     def __init__(self, wrapped: IResource, options: Options) -> None:
         super().__init__(wrapped)
-        self._counts = options.counts
+        self._begin = options.counts.begin
 
     def render(self, request: Any) -> Any:
-        streaming(request).on_finish(Ongoing(self._counts, request).ended)
+        self._begin(streaming(request))
         return self.wrapped.render(request)

@@ -80,10 +80,21 @@ def test_one_that_has_never_measured_anything_may_go() -> None:
 
 def test_histograms_are_added_bucket_by_bucket() -> None:
     one: Measured = {DURATIONS: [(LABELS, [1, 2, 0.5])]}
-    other: Measured = {DURATIONS: [(LABELS, [0, 4, 0.25]), (("app", "GET", "404"), [1, 0, 0.1])]}
+    other: Measured = {DURATIONS: [(LABELS, [0, 4, 0.25]), (("app", "GET", "404"), [1, 0, 0.125])]}
     assert merged((one, other)) == {
-        DURATIONS: [(LABELS, [1, 6, 0.75]), (("app", "GET", "404"), [1, 0, 0.1])]
+        DURATIONS: [(LABELS, [1, 6, 0.75]), (("app", "GET", "404"), [1, 0, 0.125])]
     }
+
+
+def test_a_sum_of_seconds_does_not_go_down_by_a_digit_when_one_is_gone() -> None:
+    totals = Totals()
+    # Of these, (a + b) + c is not a + (b + c).
+    for source, seconds in enumerate((0.1, 0.2, 0.3)):
+        totals.update(source, {DURATIONS: [(LABELS, [1, seconds])]})
+    before = totals.total()
+    for source in (2, 1, 0):
+        totals.gone(source)
+        assert totals.total() == before
 
 
 def test_what_came_as_json_is_added_to_what_did_not() -> None:
