@@ -16,7 +16,6 @@ from typing import Any, Protocol
 from twisted.internet import interfaces
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory as TwistedFactory
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -297,6 +296,8 @@ class ReactorNetwork:
     def connect(
         self, host: str, port: int, factory: ProtocolFactory, failed: Callable[[Exception], object]
     ) -> Callable[[], object]:
+        from twisted.internet.endpoints import HostnameEndpoint  # with all that it imports
+
         endpoint = HostnameEndpoint(self._reactor, host, port, timeout=self.CONNECT_TIMEOUT)
         connecting: Deferred[Any] = endpoint.connect(_CarrierFactory(factory))
         given_up = False

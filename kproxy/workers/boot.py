@@ -5,6 +5,7 @@ Nothing but the standard library is imported here, and kproxy itself only where 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Any
@@ -24,6 +25,7 @@ and after that what has been installed since."""
 def boot(orders: Any) -> None:
     """Be a worker until the end."""
     os.environ.pop(VARIABLE, None)
+    gc.disable()  # until there can be garbage: what is imported stays
     try:
         from kproxy.workers.worker import main
     except BaseException as error:

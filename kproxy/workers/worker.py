@@ -94,8 +94,8 @@ class Worker:
             return
         self._front.start()
         # What is there now stays: the collector need not look at it again and again.
-        gc.collect()
         gc.freeze()
+        gc.enable()
 
     def _drain(self, message: Message, load: bytes) -> Deferred[None]:
         targets = [Target(host, port) for host, port in message["targets"]]
