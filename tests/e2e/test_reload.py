@@ -45,6 +45,7 @@ def test_targets_are_exchanged_under_load_without_one_failed_request(stage: Stag
     proxy = stage.proxy(stage.deploy(one(targets[0])), healthy=("app.example",))
     answers: Counter[str] = Counter()
     with clients(proxy, answers) as load:
+        wait_until("a serves", lambda: answers["a"])
         for number, target in enumerate(targets[1:], 1):
             stage.deploy(one(target))
             proxy.send_signal(signal.SIGHUP)
