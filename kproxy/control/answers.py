@@ -168,7 +168,14 @@ def answer_later(
             request.write(json_answer(request, *make()))
             request.finish()
 
-    ready.addCallback(answer)
+    def broke(failure: Failure) -> None:
+        _log.failure("a request of the admin interface broke", failure)
+        if not gone:
+            error = f"{type(failure.value).__name__}: {failure.value}"
+            request.write(json_answer(request, 500, {"error": error}))
+            request.finish()
+
+    ready.addCallback(answer).addErrback(broke)
     return NOT_DONE_YET
 
 
