@@ -14,9 +14,9 @@ def install_fastest_reactor(modules: Any = sys.modules) -> None:
         return
     make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     try:
-        import uvloop
+        from kproxy.loop import Loop
 
-        make_loop = uvloop.new_event_loop
+        make_loop = Loop
     except ImportError:
         pass
     from twisted.internet import asyncioreactor

@@ -106,6 +106,11 @@ class Channel(Protocol):
         if not self.is_lost:
             self.transport.loseConnection()
 
+    def cut(self) -> None:
+        """Hear no more, whoever may be there."""
+        if not self.is_lost:
+            self.transport.abortConnection()
+
     def dataReceived(self, data: bytes) -> None:
         for message, load in self._decoder.feed(data):
             if self.is_lost:  # what came before has ended it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -14,6 +15,8 @@ ANSWER_LIMIT = 10.0
 """Seconds that a worker may take to answer."""
 LAST_CHANCE = 0.2
 """More seconds, in which this process reads what has come."""
+LAST_WORDS = 1.0
+"""Seconds in which what a worker said before it was killed is read."""
 
 
 class Process(Protocol):
@@ -74,9 +77,20 @@ class Member:
         return {"pid": self.process.pid, "state": self.state(), "seconds": seconds}
 
     def failed(self, why: str) -> None:
-        """It is of no use."""
+        """It is of no use, and killed. That ends its channel, but for a process that a plug-in has
+        forked, and which has it open: nobody is to wait for that one."""
         self.why = self.why or why
         self.process.kill()
+        self._in(LAST_WORDS, self.channel.cut)
+
+    def _in(self, seconds: float, call: Callable[[], object]) -> None:
+        """Do something if it still is there then, in the place of what was to be done before."""
+        self.lost()
+        if not self.channel.is_lost:
+            self._overdue = self._clock.callLater(seconds, call)
+
+    def _did_not_end(self) -> None:
+        self.failed("it did not end")
 
     def leave(self, timeout: float, grace: float) -> None:
         """Tell it to end.
@@ -87,8 +101,7 @@ class Member:
         if not self.leaves:
             self.leaves = True
             self.channel.tell("leave", timeout=timeout, grace=grace)
-            limit = max(timeout, grace) + ANSWER_LIMIT
-            self._overdue = self._clock.callLater(limit, self.failed, "it did not end")
+            self._in(max(timeout, grace) + ANSWER_LIMIT, self._did_not_end)
 
     def be_a_guest(self, *, leaves: bool, limit: float) -> None:
         """It was here before, and serves what it was told then.
@@ -101,7 +114,7 @@ class Member:
         self.stands_in = not leaves
         self.ready.callback(None)
         if leaves:
-            self._overdue = self._clock.callLater(limit, self.failed, "it did not end")
+            self._in(limit, self._did_not_end)
 
     def lost(self) -> None:
         """It is gone, or as good as gone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import select
+import socket
 import threading
 from collections.abc import Iterator
 from hashlib import sha256
@@ -284,3 +285,21 @@ def test_a_reload_works(running: Running) -> None:
     proxy.send_signal(1)
     proxy.said("the configuration was read again")
     assert proxy.get().status == 200
+
+
+def test_a_command_that_leaves_without_its_answer_is_forgotten(running: Running) -> None:
+    proxy = running.proxy
+
+    def connections() -> int:
+        return Path("/proc/net/unix").read_text().count(str(proxy.socket)) - 1
+
+    assert connections() == 0
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(proxy.socket))
+        sock.sendall(b"GET /services HTTP/1.1\r\nHost: kproxy\r\n\r\n")
+        assert sock.recv(1, socket.MSG_PEEK) == b"H"
+        with proxy.stopped():
+            # What the proxy sees next is half a question, and that the connection has been reset.
+            sock.sendall(b"GET /ser")
+            sock.close()
+    wait_until("the connection is closed", lambda: connections() == 0)

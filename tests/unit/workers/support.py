@@ -72,6 +72,7 @@ class FakeProcess:
 
     @ivar said: the kinds of all messages, in their order.
     @ivar snapshot: what it has been told to serve.
+    @ivar forked: whether another process has its end of the channel, too.
     @ivar answers: the Deferreds or values that messages are answered with, by kind.
     """
 
@@ -83,6 +84,7 @@ class FakeProcess:
         self.secrets: list[bytes] = []
         self.snapshot = Snapshot()
         self.stuck = False
+        self.forked = False
         self.killed = False
         self.ended: str | None = None
         self.answers: dict[str, Any] = {}
@@ -112,7 +114,8 @@ class FakeProcess:
     def die(self, how: str = "by SIGKILL") -> None:
         if self.ended is None:
             self.ended = how
-            self.pipe.cut()
+            if not self.forked:
+                self.pipe.cut()
 
     def end(self) -> str | None:
         return self.ended
@@ -181,6 +184,9 @@ class Case:
 
     def flow(self) -> None:
         """Let everybody hear what was said, and answer."""
+        for process in self.spawned:
+            if process.pipe.transports[0].disconnected:  # it was aborted
+                process.pipe.cut()
         moved = True
         while moved:
             heard = [p.pipe.flow() for p in self.spawned if not p.stuck and p.ended is None]

@@ -264,6 +264,18 @@ def test_a_worker_that_does_not_answer_is_killed_and_nobody_waits_longer() -> No
     assert len(case.alive()) == 2
 
 
+def test_nobody_waits_for_a_worker_whose_channel_outlives_it() -> None:
+    case = started()
+    case.spawned[0].stuck = case.spawned[0].forked = True
+    applied = outcome(case.workers.apply(snapshot(B)))
+    case.pass_time(ANSWER_LIMIT + 1)
+    assert case.spawned[0].killed
+    case.pass_time(1)
+    assert applied == [None]
+    assert len(case.alive()) == 2
+    assert len(case.workers.crew.members) == 2
+
+
 def test_a_worker_that_hangs_while_nothing_is_asked_is_found() -> None:
     case = started()
     case.spawned[0].stuck = True
