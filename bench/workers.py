@@ -210,7 +210,7 @@ def memory(setting: Setting) -> Part:
         text,
         [
             Target("MB of a worker after load, proportional", most["pss"], most=60),
-            Target("MB of a worker after load, resident", most["rss"]),
+            Target("MB of a worker after load, resident", most["rss"], most=60),
         ],
     )
 

@@ -70,8 +70,8 @@ def _certificates_are_right(services: Sequence[Service]) -> bool:
     """
     if all(isinstance(service.ssl, bool) for service in services):
         return True
-    # cryptography takes its time to be imported.
-    from kproxy.tls.certificates import CertificateError, warnings
+    # Most have none of their own, and do without these.
+    from kproxy.tls.checked import CertificateError, warnings
     from kproxy.tls.custom import read_custom, source_of
 
     now = datetime.now(timezone.utc)

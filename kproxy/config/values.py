@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
-import yaml
-
 from kproxy.config.node import Node, Report
 
 T = TypeVar("T")
@@ -136,7 +134,10 @@ class Seconds(Number):
 
 
 def _number(node: Node, expected: Type[Any], report: Report) -> float:
-    # The rules of YAML 1.1 for numbers (underscores, other bases) are PyYAML's own.
+    # The rules of YAML 1.1 for numbers (underscores, other bases) are PyYAML's own. Workers know what
+    # options there are, but read none: they do without PyYAML.
+    import yaml
+
     constructor = yaml.constructor.SafeConstructor()
     scalar = yaml.ScalarNode("", node.text)
     construct = constructor.construct_yaml_int if node.tag == "int" else None

@@ -20,7 +20,7 @@ from kproxy.config.model import LETS_ENCRYPT_STAGING, Acme, Service, Target
 from kproxy.control.automatic import Automatic, MakeAutomatic, Status
 from kproxy.control.names import Authority, Plan, authority_of, is_on_demand, make_plan
 from kproxy.snapshot import Certificate, HTTPChallenge, TLSChallenge, TLSName
-from kproxy.tls.certificates import Checked
+from kproxy.tls.checked import Checked
 
 _log = Logger()
 

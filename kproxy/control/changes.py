@@ -20,7 +20,7 @@ from kproxy.control.progress import Tell
 from kproxy.control.saving import Saving
 from kproxy.control.serving import Entry, Serving
 from kproxy.control.turns import Turns
-from kproxy.tls.certificates import Checked
+from kproxy.tls.checked import Checked
 
 _log = Logger()
 

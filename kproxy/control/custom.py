@@ -23,7 +23,7 @@ from kproxy.control.progress import Tell, untold
 from kproxy.control.serving import Serving
 from kproxy.control.turns import Turns
 from kproxy.threads import InThread, result_of
-from kproxy.tls.certificates import Checked, warnings
+from kproxy.tls.checked import Checked, warnings
 from kproxy.tls.custom import Found, read_custom, source_of
 
 RETRY = 60.0

@@ -22,7 +22,7 @@ from kproxy.control.marshal import fingerprint
 from kproxy.control.roots import follow_roots
 from kproxy.control.state import Gate, Record, SavedRollout, State
 from kproxy.snapshot import Rollout, ServiceState, Snapshot, Split
-from kproxy.tls.certificates import Checked
+from kproxy.tls.checked import Checked
 
 Change = Callable[[], None]
 """Puts other things into the `entries` of a `Serving`, or takes some out."""

@@ -9,9 +9,8 @@ should be.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -22,29 +21,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from kproxy.snapshot import Certificate
+from kproxy.tls.checked import CertificateError, Checked, day
 
-SOON = timedelta(days=30)
-"""How long before its end a certificate is worth a warning."""
 SMALLEST_RSA = 2048
 """Bits; OpenSSL serves nothing smaller."""
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _WEAK_HASHES = ("md5", "sha1")
-
-
-class CertificateError(ValueError):
-    """A certificate can't be used; the text says why, and holds nothing secret."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A certificate that can be served."""
-
-    certificate: Certificate
-    names: tuple[str, ...]
-    """DNS names that it is for, lower case; ``*.example.com`` for one label."""
-    expires: datetime
-    """In UTC: when the first of its chain does."""
 
 
 def check(
@@ -81,30 +64,6 @@ def check(
         names,
         min(certificate.not_valid_after_utc for certificate in certificates),
     )
-
-
-def warnings(checked: Checked, hosts: Iterable[str], now: datetime) -> list[str]:
-    """What is worth a warning, as sentences about the certificate: ``expires in 3 days, on …``."""
-    found = []
-    if checked.expires - now < SOON:
-        found.append(f"expires in {days(checked.expires, now)}, on {_day(checked.expires)}")
-    missed = [host for host in hosts if not covers(checked.names, host)]
-    if missed:
-        names = ", ".join(checked.names) or "no host at all"
-        found.append(f"does not cover {', '.join(missed)}; it is for {names}")
-    return found
-
-
-def covers(names: Collection[str], host: str) -> bool:
-    """Whether names of a certificate cover a host (RFC 9525 section 6.3): a wildcard stands for exactly
-    one label, and only a wildcard covers a host that is one."""
-    return host in names or (not host.startswith("*.") and f"*.{host.partition('.')[2]}" in names)
-
-
-def days(until: datetime, now: datetime) -> str:
-    """How long it is, in whole days: ``29 days``, ``1 day``."""
-    count = max(0, (until - now).days)
-    return f"{count} day{'' if count == 1 else 's'}"
 
 
 def _parse_chain(text: str, name: str) -> list[x509.Certificate]:
@@ -217,7 +176,7 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 def _check_one(certificate: x509.Certificate, first: bool, now: datetime, name: str) -> None:
     whose = "" if first else f": its issuer {_title(certificate)}"
     if certificate.not_valid_after_utc <= now:
-        raise CertificateError(f"{name} expired on {_day(certificate.not_valid_after_utc)}{whose}")
+        raise CertificateError(f"{name} expired on {day(certificate.not_valid_after_utc)}{whose}")
     if certificate.not_valid_before_utc > now:
         since = _moment(certificate.not_valid_before_utc)
         raise CertificateError(f"{name} is not valid before {since}{whose}")
@@ -260,10 +219,6 @@ def _public_bytes(key: Any) -> bytes:
 def _pem_blocks(text: str, kind: str) -> str:
     """The blocks of a kind, without what people write between them."""
     return "".join(f"{found[0]}\n" for found in _BLOCK.finditer(text) if found[1] == kind)
-
-
-def _day(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d}"
 
 
 def _moment(moment: datetime) -> str:

@@ -13,11 +13,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-from cryptography import x509
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from kproxy.snapshot import Certificate
 from kproxy.tls.tickets import share_sessions
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 PROTOCOLS = ("h2", "http/1.1", "http/1.0")
 """What is spoken over TLS (RFC 7301), the favourite first."""
@@ -54,6 +57,8 @@ class Contexts:
 
         @param renewed: certificates, and what has taken their place.
         """
+        if certificates:
+            _x509()  # now, and not while the first client waits
         for old, new in renewed.items():
             if old in self._made and old not in certificates and new not in self._made:
                 self._renew(old, new)
@@ -122,6 +127,7 @@ def _key_type(certificate: Certificate) -> type:
 
 
 def _names(certificate: Certificate) -> list[str]:
+    x509 = _x509()
     try:
         extension = _first(certificate).extensions.get_extension_for_class(
             x509.SubjectAlternativeName
@@ -132,4 +138,12 @@ def _names(certificate: Certificate) -> list[str]:
 
 
 def _first(certificate: Certificate) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(certificate.chain.encode("ascii"))
+    first: x509.Certificate = _x509().load_pem_x509_certificate(certificate.chain.encode("ascii"))
+    return first
+
+
+def _x509() -> ModuleType:
+    """Imported once there is a certificate, since a worker holds 7 MB more then."""
+    from cryptography import x509
+
+    return x509

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kproxy.config.model import CertificateFiles, CertificateSecrets, Service
 from kproxy.config.secrets import Secrets, SecretsError, read_secrets
-from kproxy.tls.certificates import CertificateError, Checked, check
+from kproxy.tls.checked import CertificateError, Checked
 
 Found = Checked | CertificateError
 """A service's certificate, or why it has none."""
@@ -85,6 +85,9 @@ class _Reader:
             chain_text = secrets[source.ssl.certificate_pem]
             key_text = secrets[source.ssl.private_key_pem]
             key_name = f"the secret {source.ssl.private_key_pem}"
+        # It takes cryptography, which most proxies need for nothing else.
+        from kproxy.tls.certificates import check
+
         return check(chain_text, key_text, self._now, source.certificate_name, key_name)
 
     def _secrets_of(self, files: tuple[Path, ...]) -> Secrets:

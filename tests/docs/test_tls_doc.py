@@ -207,7 +207,8 @@ def test_what_went_wrong_is_shown_as_the_page_shows_it(
 def test_numbers_are_those_of_the_program() -> None:
     from kproxy.control.custom import LOOK, RETRY
     from kproxy.tls.acme import failures, ondemand, sharing
-    from kproxy.tls.certificates import SMALLEST_RSA, SOON
+    from kproxy.tls.certificates import SMALLEST_RSA
+    from kproxy.tls.checked import SOON
     from kproxy.tls.server import ISSUANCE_LIMIT
 
     text = " ".join(TEXT.split())

@@ -6,6 +6,8 @@ import importlib.util
 import os
 import select
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from hashlib import sha256
@@ -14,11 +16,13 @@ from typing import NamedTuple
 
 import pytest
 
+import kproxy
 from tests.e2e.support.proxy import Proxy
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import Target, seen_by
 from tests.e2e.support.waiting import wait_until
 from tests.e2e.support.wire import Gone, Request, Wire, chunk, request_text, response_text
+from tests.support.certificates import Authority
 
 MIB = 1024 * 1024
 PIECE = os.urandom(MIB)
@@ -303,3 +307,70 @@ def test_a_command_that_leaves_without_its_answer_is_forgotten(running: Running)
             sock.sendall(b"GET /ser")
             sock.close()
     wait_until("the connection is closed", lambda: connections() == 0)
+
+
+TWISTED_TLS = """
+import sys
+from kproxy.reactors import install_fastest_reactor
+
+install_fastest_reactor()
+from twisted.internet import protocol, reactor, ssl
+
+PEM, DIRECTLY = sys.argv[1], sys.argv[2] == "directly"
+with open(PEM) as file:
+    server_context = ssl.PrivateCertificate.loadPEM(file.read()).options()
+client_context = ssl.CertificateOptions()
+
+
+class Server(protocol.Protocol):
+    def connectionMade(self):
+        if not DIRECTLY:
+            self.transport.startTLS(server_context)
+
+    def dataReceived(self, data):
+        self.transport.write(data.upper())
+        self.transport.loseConnection()
+
+
+class Client(protocol.Protocol):
+    def connectionMade(self):
+        if not DIRECTLY:
+            self.transport.startTLS(client_context)
+        self.transport.write(b"hello")
+
+    def dataReceived(self, data):
+        print(data.decode(), self.transport.getPeerCertificate() is not None)
+
+    def connectionLost(self, reason):
+        reactor.stop()
+
+
+reactor.callLater(20, reactor.stop)
+server = protocol.Factory.forProtocol(Server)
+client = protocol.ClientFactory.forProtocol(Client)
+if DIRECTLY:
+    port = reactor.listenSSL(0, server, server_context, interface="127.0.0.1").getHost().port
+    reactor.connectSSL("127.0.0.1", port, client, client_context)
+else:
+    port = reactor.listenTCP(0, server, interface="127.0.0.1").getHost().port
+    reactor.connectTCP("127.0.0.1", port, client)
+reactor.run()
+"""
+
+
+@pytest.mark.parametrize("how", ["directly", "by startTLS"])
+def test_a_wrapper_can_speak_twisteds_tls_on_the_reactor_that_kproxy_has_picked(
+    tmp_path: Path, how: str
+) -> None:
+    pair = Authority().issue("a.example")
+    (tmp_path / "server.pem").write_text(pair.key + pair.certificate)
+    done = subprocess.run(
+        [sys.executable, "-c", TWISTED_TLS, "server.pem", how],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(kproxy.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("HELLO True\n", "")

@@ -28,7 +28,7 @@ from kproxy.control.controller import Controller
 from kproxy.control.deployment import DeploymentFailed
 from kproxy.control.listing import describe_tls
 from kproxy.snapshot import Certificate, HTTPChallenge, Snapshot, TLSChallenge, TLSName
-from kproxy.tls.certificates import Checked
+from kproxy.tls.checked import Checked
 from tests.unit.control.support import A, B, Log, Plane, Targets
 from tests.unit.control.support import service as make
 

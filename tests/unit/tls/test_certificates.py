@@ -10,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
-from kproxy.tls.certificates import CertificateError, check, covers, warnings
+from kproxy.tls.certificates import check
+from kproxy.tls.checked import CertificateError, covers, warnings
 from tests.support.certificates import DAY, Authority, key_pem, new_key
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)

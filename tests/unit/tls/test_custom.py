@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kproxy.config.model import CertificateFiles, CertificateSecrets, Service
-from kproxy.tls.certificates import CertificateError, Checked
+from kproxy.tls.checked import CertificateError, Checked
 from kproxy.tls.custom import Found, read_custom
 from tests.support.certificates import Authority
 
