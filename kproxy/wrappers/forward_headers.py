@@ -54,6 +54,8 @@ class ForwardHeaders(Wrapper):
             for name in _LOOK_ALIKES:
                 fields.pop(name, None)
         trusted = self._forward
+        if not trusted:
+            fields.pop(b"x-kamal-target", None)
         came_for: bytes | None = None
         if self._client_ip_header is not None:
             came_for = request.getHeader(self._client_ip_header)

@@ -47,6 +47,14 @@ def test_x_forwarded_for_is_the_peer_alone_where_the_client_is_not_trusted(serve
     assert headers["x-forwarded-for"] == [PEER]
 
 
+def test_the_target_that_a_trusted_proxy_named_is_kept(serve: Serve) -> None:
+    assert sent_on(serve, TRUST, "X-Kamal-Target: a:1")["x-kamal-target"] == ["a:1"]
+
+
+def test_no_target_is_named_by_a_client_that_is_not_trusted(serve: Serve) -> None:
+    assert "x-kamal-target" not in sent_on(serve, DISTRUST, "X-Kamal-Target: a:1")
+
+
 @BOTH
 @pytest.mark.parametrize(("secure", "scheme"), [(False, "http"), (True, "https")])
 def test_x_forwarded_proto_is_the_real_scheme_if_the_client_sent_none(
