@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.logger import Logger
 from twisted.web.http import RESPONSES, datetimeToString
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTP
 """Reason phrases; Twisted's own lack 429 and 431, among others."""
 CLIENT_CLOSED_REQUEST = 499
 """For the access log only: the client went away before it was answered (nginx's number)."""
+_CLOSING: Final = (400, 408, 413, 414, 431)
+"""After these nobody knows where the next request would begin, or wants to read up to there."""
+
+_log = Logger()
 
 
 def answer_error(
@@ -29,7 +34,26 @@ def answer_error(
     if request.begun():
         request.abort()
         return
-    close = request.responseHeaders.hasHeader(b"connection")
+    sent = [*headers]
+    if code in _CLOSING or request.responseHeaders.hasHeader(b"connection"):
+        sent.append((b"connection", b"close"))
+    try:
+        _write_page(request, code, message, sent)
+    except Exception:
+        if request._disconnected:
+            raise
+        # Of a wrapper's filter that the page went through, say. The second time it goes past that one:
+        # whoever asks for an error page has no other way to tell the client.
+        _log.failure("{request}: an error page failed", request=request)
+        if request.begun():
+            request.abort()
+        else:
+            _write_page(request, code, message, sent)
+
+
+def _write_page(
+    request: Any, code: int, message: str, headers: Iterable[tuple[bytes, bytes]]
+) -> None:
     request.restart_response()
     request.setResponseCode(code, REASONS.get(code))
     pages: IErrorPages | None = request.notes.get("error_pages")
@@ -45,8 +69,6 @@ def answer_error(
     answer.setRawHeaders(b"date", [datetimeToString()])
     answer.setRawHeaders(b"content-type", [content_type])
     answer.setRawHeaders(b"content-length", [b"%d" % len(body)])
-    if close or code in (400, 408, 413, 414, 431):
-        answer.setRawHeaders(b"connection", [b"close"])
     for name, value in headers:
         answer.setRawHeaders(name, [value])
     request.write(b"" if request.method == b"HEAD" else body)

@@ -13,6 +13,10 @@ _UNUSUAL = re.compile(rb"[%;\\]|//|/\.")
 """What a path holds that an application might read as another path."""
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
+_LONGEST_SEEN = 256
+_MOST_SEEN = 4096
+"""Hosts whose routes are remembered, as clients spell them: so many, and none longer than any name."""
+
 
 def strip_port(host: bytes) -> bytes:
     """A Host without its port."""
@@ -107,9 +111,10 @@ class Table(Generic[T]):
             routes = self._wildcard.get(name[name.find(b".") :]) if b"." in name else None
         if routes is None:
             routes = self._any
-        if len(self._seen) > 4096:
-            self._seen.clear()
-        self._seen[host] = routes
+        if len(host) <= _LONGEST_SEEN:
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            self._seen[host] = routes
         return routes
 
 

@@ -16,11 +16,10 @@ from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from zope.interface import alsoProvides, implementer
 
-from kproxy.http.lifecycle import Lifecycle
+from kproxy.http.headers import Pairs
+from kproxy.http.lifecycle import Ended, Lifecycle, tell
 from kproxy.interfaces import IResponseSink, IStreamingRequest
 from kproxy.stored import FileBody
-
-Pairs = list[tuple[bytes, bytes]]
 
 
 def streaming(request: Any) -> Any:
@@ -44,7 +43,7 @@ class _StockRequest:
         self._finished = False
         self._producer: Any = None
         self._pull: Any = None
-        self._callbacks: list[Callable[[Any, Failure | None], object]] = []
+        self._callbacks: list[Ended] = []
         request.notifyFinish().addCallbacks(lambda _: self._ended(None), self._ended)
         content = request.content
         if content is None:
@@ -69,7 +68,7 @@ class _StockRequest:
 
     # What the request gains.
 
-    def on_finish(self, callback: Callable[[Any, Failure | None], object]) -> None:
+    def on_finish(self, callback: Ended) -> None:
         self._callbacks.append(callback)
 
     def _ended(self, failure: Failure | None) -> None:
@@ -79,8 +78,7 @@ class _StockRequest:
                 self._producer.stopProducing()
             self._sink.stop()
         callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback(self._request, failure)
+        tell(callbacks, self._request, failure)
 
     def add_filter(self, make: Callable[[Any, Any], Any]) -> None:
         request = self._request

@@ -1,4 +1,4 @@
-"""Bodies of requests: that which a connection receives, and none at all."""
+"""Bodies of requests: those that arrive at a connection or a stream, and none at all."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Protocol
 from zope.interface import classImplements
 
 from kproxy.http.chunked import ChunkedDecoder
+from kproxy.http.headers import Pairs
 from kproxy.http.heads import CHUNKED
 from kproxy.interfaces import IBody, IBodyReceiver
-
-Pairs = list[tuple[bytes, bytes]]
 
 
 class BodyLost(Exception):
@@ -43,17 +42,20 @@ NO_BODY = NoBody()
 
 
 class BodySource(Protocol):
-    """What a `ReceivedBody` asks of the connection that it comes from."""
+    """What an `ArrivingBody` asks of the connection, or the stream, that it comes from."""
 
     def want_body(self, wanted: bool) -> None:
-        """Read on, or leave what comes to the kernel's buffers."""
+        """Read on, or leave what comes to the kernel's buffers or the client's window."""
 
     def send_continue(self) -> None:
         """Tell the client that its body is welcome."""
 
+    def consumed(self, size: int) -> None:
+        """So many bytes that waited are held here no longer."""
 
-class ReceivedBody:
-    """The body of a request while it arrives at a connection, which feeds it here.
+
+class ArrivingBody:
+    """The body of a request while it arrives at what feeds it here.
 
     @ivar complete: all of it has arrived.
     @ivar started: somebody wants it.
@@ -61,8 +63,6 @@ class ReceivedBody:
     """
 
     __slots__ = (
-        "_decoder",
-        "_left",
         "_paused",
         "_receiver",
         "_source",
@@ -76,68 +76,56 @@ class ReceivedBody:
     )
     replayable = False
 
-    def __init__(self, source: BodySource, length: int, expects_continue: bool) -> None:
-        chunked = length == CHUNKED
-        self.length: int | None = None if chunked else length
+    def __init__(self, source: BodySource, length: int | None, expects_continue: bool) -> None:
+        self.length = length
         self.complete = False
         self.received = 0
         self.expects_continue = expects_continue
-        self._source = source
-        self._decoder = ChunkedDecoder() if chunked else None
-        self._left = length
-        self._receiver: IBodyReceiver | None = None
         self.started = False
+        self._source = source
+        self._receiver: IBodyReceiver | None = None
         self._paused = True
         self._waiting: list[bytes] = []
         self._trailers: Pairs = []
 
-    def feed(self, data: bytes) -> bytes:
-        """Take what the connection received.
+    # What the source tells.
 
-        @return: what follows the body.
-        @raise kproxy.http.chunked.BadChunk: the chunked coding is broken.
-        """
+    def take(self, pieces: list[bytes]) -> None:
+        """Pieces have come; if they are the last, `complete` says so."""
         self.expects_continue = False
-        decoder = self._decoder
-        unused = b""
-        if decoder is not None:
-            pieces = decoder.feed(data)
-            self.received += sum(map(len, pieces))
-            if decoder.finished:
-                self.complete = True
-                self._trailers = decoder.trailers
-                unused = decoder.unused
-        else:
-            if len(data) > self._left:
-                data, unused = data[: self._left], data[self._left :]
-            self.received += len(data)
-            self._left -= len(data)
-            self.complete = self._left == 0
-            pieces = [data]
-        if self._paused or self._waiting:
-            self._waiting += pieces
-            if not self.complete and self._paused:
-                self._source.want_body(False)
-        elif len(pieces) == 1:
-            self._receiver.body_data(pieces[0])  # type: ignore[union-attr]
-        else:
-            self._waiting = pieces
+        for piece in pieces:
+            self.received += len(piece)
+        self._waiting += pieces
+        if self._paused and not self.complete:
+            self._source.want_body(False)
         self._deliver()
-        return unused
+
+    def end(self, trailers: Pairs) -> None:
+        """All of it has come."""
+        self.complete = True
+        self._trailers = trailers
+        self._deliver()
 
     def _deliver(self) -> None:
+        taken = 0
         while self._waiting and not self._paused:
-            self._receiver.body_data(self._waiting.pop(0))  # type: ignore[union-attr]
+            data = self._waiting.pop(0)
+            taken += len(data)
+            self._receiver.body_data(data)  # type: ignore[union-attr]
+        if taken:
+            self._source.consumed(taken)
         if self.complete and not self._paused and self._receiver is not None:
             receiver, self._receiver = self._receiver, None
             receiver.body_end(self._trailers)
 
     def lose(self, reason: Exception) -> None:
         """The rest will not come."""
-        receiver, self._receiver = self._receiver, None
-        self._waiting = []
+        receiver = self._receiver
+        self.stop()
         if receiver is not None:
             receiver.body_lost(reason)
+
+    # IBody
 
     def start(self, receiver: IBodyReceiver) -> None:
         if self.started:
@@ -163,7 +151,44 @@ class ReceivedBody:
     def stop(self) -> None:
         self._receiver = None
         self._paused = True
-        self._waiting = []
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._source.consumed(sum(map(len, waiting)))
 
 
-classImplements(ReceivedBody, IBody)
+class ReceivedBody(ArrivingBody):
+    """One that ends as HTTP/1's framing says, fed with what the connection reads."""
+
+    __slots__ = ("_decoder", "_left")
+
+    def __init__(self, source: BodySource, length: int, expects_continue: bool) -> None:
+        chunked = length == CHUNKED
+        super().__init__(source, None if chunked else length, expects_continue)
+        self._decoder = ChunkedDecoder() if chunked else None
+        self._left = length
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what the connection received.
+
+        @return: what follows the body.
+        @raise kproxy.http.chunked.BadChunk: the chunked coding is broken.
+        """
+        decoder = self._decoder
+        unused = b""
+        if decoder is not None:
+            pieces = decoder.feed(data)
+            if decoder.finished:
+                self.complete = True
+                self._trailers = decoder.trailers
+                unused = decoder.unused
+        else:
+            if len(data) > self._left:
+                data, unused = data[: self._left], data[self._left :]
+            self._left -= len(data)
+            self.complete = self._left == 0
+            pieces = [data]
+        self.take(pieces)
+        return unused
+
+
+classImplements(ArrivingBody, IBody)

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+_log = Logger()
 
 
 class Deadlines:
@@ -53,7 +56,10 @@ class Deadlines:
         for item in due:
             del self._entries[item]
         for item in due:
-            self._expired(item)
+            try:
+                self._expired(item)
+            except Exception:
+                _log.failure("what was to be done when time was over failed")
 
     def stop(self) -> None:
         """Forget everything."""

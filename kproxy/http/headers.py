@@ -94,9 +94,10 @@ def _name(name: bytes | str) -> tuple[bytes, bytes]:
             raise BadField(f"{name!r} is not a header name")
         title = b"-".join([part.capitalize() for part in raw.split(b"-")])
         entry = (raw.lower(), title + b": ")
-        if len(_names) >= _MOST_NAMES:
-            _names.clear()
-        _names[name] = entry
+        if len(raw) <= FieldCache.LONGEST_LINE:
+            if len(_names) >= _MOST_NAMES:
+                _names.clear()
+            _names[name] = entry
     return entry
 
 

@@ -277,9 +277,10 @@ class HeadParser:
             return
         if not valid_host(host):
             raise BadHead("Host is not a host")
-        if len(self._hosts) >= FieldCache.MOST_LINES:
-            self._hosts.clear()
-        self._hosts.add(host)
+        if len(host) <= FieldCache.LONGEST_LINE:
+            if len(self._hosts) >= FieldCache.MOST_LINES:
+                self._hosts.clear()
+            self._hosts.add(host)
 
     def request(self, head: bytes) -> RequestHead:
         """Read a request's head, without its last CRLFCRLF.

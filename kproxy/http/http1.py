@@ -224,7 +224,7 @@ class HTTP1Connection(ResponseHalf):
             if self._request is None:
                 self._next_requests()
 
-    # What a ReceivedBody asks.
+    # What an ArrivingBody asks.
 
     def want_body(self, wanted: bool) -> None:
         self._read(wanted)
@@ -236,6 +236,9 @@ class HTTP1Connection(ResponseHalf):
     def send_continue(self) -> None:
         if not self._request.response_begun:  # type: ignore[union-attr]
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def consumed(self, size: int) -> None:
+        """Nobody is told: there is no window, and `want_body` holds the client back."""
 
     def _read(self, wanted: bool) -> None:
         if wanted != self._reading and not self.transport.is_closing():

@@ -190,9 +190,10 @@ class StreamHeadReader:
         if authority not in self._hosts:
             if not valid_host(authority):
                 raise BadHead("the :authority is not a host")
-            if len(self._hosts) >= FieldCache.MOST_LINES:
-                self._hosts.clear()
-            self._hosts.add(authority)
+            if len(authority) <= FieldCache.LONGEST_LINE:
+                if len(self._hosts) >= FieldCache.MOST_LINES:
+                    self._hosts.clear()
+                self._hosts.add(authority)
         host = {b"host": (b"Host: " + authority, authority)}
         return {**fields, **host} if field is not None else {**host, **fields}
 

@@ -20,10 +20,9 @@ from h2.errors import ErrorCodes
 from twisted.logger import Logger
 
 from kproxy.errors import answer_error
-from kproxy.http.bodies import BodyLost
+from kproxy.http.bodies import ArrivingBody, BodyLost
 from kproxy.http.headers import Pairs
 from kproxy.http.heads import RequestHead
-from kproxy.http.http2_body import StreamBody
 from kproxy.http.http2_heads import StreamHead
 from kproxy.http.http2_response import StreamResponse, sendable
 from kproxy.http.http2_tunnel import StreamTransport, accept_key, new_key
@@ -54,7 +53,7 @@ class HTTP2Stream(StreamResponse):
         self.client = connection.client
         self.host = connection.host
         self.transport = connection.transport
-        self.body: StreamBody | None = None
+        self.body: ArrivingBody | None = None
         self.left_to_come: int | None = None
         self._reading = True
 
@@ -71,12 +70,12 @@ class HTTP2Stream(StreamResponse):
         self.request = request = Request(self, self.site, request_head)
         length = request_head.length
         if head.tunnel:
-            self.body = StreamBody(self, None, False)
+            self.body = ArrivingBody(self, None, False)
             self._websocket_key = key = new_key(self._connection.random)
             request.requestHeaders.setRawHeaders(b"sec-websocket-key", [key])
         elif length:
             self.left_to_come = None if length < 0 else length
-            self.body = StreamBody(self, self.left_to_come, request_head.expects_continue)
+            self.body = ArrivingBody(self, self.left_to_come, request_head.expects_continue)
             request.body = self.body
             self.site.stalled_reads.add(self)
         request.render(self.site.resource)
@@ -87,7 +86,7 @@ class HTTP2Stream(StreamResponse):
         @param ended: there is no body.
         """
         if not ended:
-            self.body = StreamBody(self, None, False)
+            self.body = ArrivingBody(self, None, False)
         head = RequestHead(b"", b"", b"HTTP/2.0", {}, b"", 0, True, False, b"")
         self.request = request = Request(self, self.site, head)
         request.notes["refusal"] = error
@@ -101,7 +100,7 @@ class HTTP2Stream(StreamResponse):
         if self.left_to_come is not None:
             self.left_to_come -= len(data)
         if data:
-            body.feed(data)
+            body.take([data])
             if self._tunnel is None and self._reading:
                 self.site.stalled_reads.add(self)
 
@@ -125,7 +124,7 @@ class HTTP2Stream(StreamResponse):
             answer_error(request, 408)
         self._outbox.flush()
 
-    # What a ReceivedBody asks.
+    # What an ArrivingBody asks.
 
     def want_body(self, wanted: bool) -> None:
         self._reading = wanted
@@ -140,7 +139,6 @@ class HTTP2Stream(StreamResponse):
             self.inform(100, [])
 
     def consumed(self, size: int) -> None:
-        """So much of the body is held here no longer."""
         self._connection.acknowledge(self.id, size)
 
     # WebSocket (RFC 8441).
@@ -220,8 +218,8 @@ class HTTP2Stream(StreamResponse):
             self._connection.reset(self, ErrorCodes.NO_ERROR)
         self._close()
         self.unregister_producer()
-        if body is not None and not body.complete:
-            body.stop()
+        if body is not None:
+            body.stop()  # what nobody took is given back to the connection's window
         self._request_ended(None)
 
     def _request_ended(self, failure: Failure | None) -> None:
@@ -252,9 +250,9 @@ class HTTP2Stream(StreamResponse):
 
     def _tell_lost(self) -> None:
         self.unregister_producer()
+        if self.body is not None:
+            self.body.lose(BodyLost("the client went away"))
         if self._tunnel is not None:
             self._tunnel.lost()  # the request ends when the target's side has closed, too
             return
-        if self.body is not None and not self.body.complete:
-            self.body.lose(BodyLost("the client went away"))
         self._request_ended(client_left())

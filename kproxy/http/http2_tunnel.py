@@ -19,7 +19,7 @@ from kproxy.http.tunnel import tie
 from kproxy.interfaces import IBodyReceiver
 
 if TYPE_CHECKING:
-    from kproxy.http.http2_body import StreamBody
+    from kproxy.http.bodies import ArrivingBody
     from kproxy.http.http2_stream import HTTP2Stream
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -40,7 +40,7 @@ class StreamTransport:
     """A stream, to a protocol of asyncio's shape: its transport. To the stream it is what takes the
     data that come in, and what makes those that go out."""
 
-    def __init__(self, stream: HTTP2Stream, body: StreamBody) -> None:
+    def __init__(self, stream: HTTP2Stream, body: ArrivingBody) -> None:
         self._stream = stream
         self._body = body
         self._protocol: Any = None
@@ -52,12 +52,12 @@ class StreamTransport:
 
         @param early: what the target has already sent.
         """
-        self._stream.register_producer(self)
 
         def closed(received: int) -> None:
             self._stream.tunnel_closed(received + len(early))
 
         tie(self, target, closed)
+        self._stream.register_producer(self)
         if early:
             self.write(early)
 

@@ -20,6 +20,7 @@ cdef class Lifecycle:
     cpdef ended(self, failure)
     cpdef on_finish(self, callback)
 
+cpdef tell(list callbacks, request, failure)
 @cython.locals(own=Lifecycle)
 cpdef dict request_fields(request)
 @cython.locals(own=Lifecycle)

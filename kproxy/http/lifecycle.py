@@ -11,6 +11,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet._producer_helpers import _PullToPush
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http_headers import Headers
@@ -24,7 +25,11 @@ from kproxy.interfaces import IBody
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
+Ended = Callable[[Any, Failure | None], object]
+"""Hears of a request's end; see `kproxy.interfaces.IStreamingRequest.on_finish`."""
+
 _DEFAULT_TYPE: bytes | None = server.Request.defaultContentType
+_log = Logger()
 
 
 class Stream(Protocol):
@@ -122,7 +127,7 @@ class Lifecycle:
         self.sentLength = 0
         self.response_begun = False
         self.producer: Any = None
-        self._callbacks: list[Callable[[Any, Failure | None], object]] = []
+        self._callbacks: list[Ended] = []
         self._sink: Any = stream
         self._request_headers: FieldMap | None = None
         self._response_headers: FieldMap | None = None
@@ -304,7 +309,7 @@ class Lifecycle:
 
     # The end.
 
-    def on_finish(self, callback: Callable[[Any, Failure | None], object]) -> None:
+    def on_finish(self, callback: Ended) -> None:
         self._callbacks.append(callback)
 
     def ended(self, failure: Failure | None) -> None:
@@ -318,10 +323,18 @@ class Lifecycle:
             self._sink.stop()
         callbacks = self._callbacks
         self._callbacks = []
-        for callback in callbacks:
-            callback(self, failure)
+        tell(callbacks, self, failure)
         # Filters and callbacks know the request, and it them; what is not a cycle needs no collector.
         self._sink = self.channel
+
+
+def tell(callbacks: list[Ended], request: Any, failure: Failure | None) -> None:
+    """Call all who want to know of a request's end. One that fails keeps nobody else waiting."""
+    for callback in callbacks:
+        try:
+            callback(request, failure)
+        except Exception:
+            _log.failure("{request}: what was to be done at its end failed", request=request)
 
 
 # The quick way to the headers of any request: a wrapper also gets those of a stock Site, whose headers

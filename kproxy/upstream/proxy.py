@@ -216,9 +216,12 @@ class Exchange:
         self._connection = None
         self._take_head(head)
         request = self._request
-        lend(request, body)
-        if not self._done:
-            request.finish()
+        try:
+            lend(request, body)
+            if not self._done:
+                request.finish()
+        except Exception:
+            self._broken()
 
     def response_begins(self, head: ResponseHead) -> None:
         self._take_head(head)
@@ -233,8 +236,11 @@ class Exchange:
         request = self._request
         if trailers:
             request.response_trailers = trailers
-        request.unregisterProducer()
-        request.finish()
+        try:
+            request.unregisterProducer()
+            request.finish()
+        except Exception:
+            self._broken()
 
     def upgraded(self, transport: Any, head: ResponseHead, early: bytes) -> None:
         self._answers.remove(self)
@@ -283,6 +289,12 @@ class Exchange:
             return
         self._warn(error)
         self._answer(502)
+
+    def _broken(self) -> None:
+        """What stands between target and client has failed, and the target's connection, which would
+        tell of anything before its end, knows nothing of this any more."""
+        _log.failure("{request} failed", request=self._request)
+        self._answer(500)
 
     def _may_repeat(self) -> bool:
         request = self._request

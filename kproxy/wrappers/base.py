@@ -138,16 +138,11 @@ def as_leaf(resource: Any) -> Any:
 def render_later(resource: Any, request: Any) -> None:
     """Render outside of the engine's own call of `render`: write what it returns, tell errors."""
     try:
-        result = resource.render(request)
-    except Exception:
+        request.render(resource)
+    except Exception:  # of a stock request: kproxy's own ones tell by themselves
         _log.failure("{request} failed", request=request)
-        answer_error(streaming(request), 500)
-        return
-    if result is not NOT_DONE_YET:
-        if result or request.method != b"HEAD":
-            request.setHeader(b"content-length", b"%d" % len(result))
-        request.write(b"" if request.method == b"HEAD" else result)
-        request.finish()
+        if not request.finished and not request._disconnected:
+            answer_error(streaming(request), 500)
 
 
 class Tree(Resource):

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,9 @@ def running(module_stage: Stage, target: Target) -> Proxy:
 
 
 @pytest.fixture
-def proxy(running: Proxy, target: Target) -> Iterator[Proxy]:
+def proxy(running: Proxy, target: Target) -> Proxy:
     target.forget()
-    return running  # type: ignore[return-value]
+    return running
 
 
 def client(proxy: Proxy, host: str = HOST, *, reading: bool = True) -> HTTP2Client:
@@ -297,7 +297,7 @@ def test_downloads_that_a_client_does_not_take_are_not_held_in_memory(
 def test_a_body_without_a_length_and_trailers_go_both_ways(target: Target, proxy: Proxy) -> None:
     def script(wire: Wire, request: Request) -> None:
         body, trailers = wire.read_chunked()
-        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + "")
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         wire.send(chunk(body))
         wire.send("0\r\n" + "".join(f"{n}: {v}\r\n" for n, v in trailers) + "\r\n")
 

@@ -241,6 +241,24 @@ def test_the_end_is_told_once_to_all_in_order(serve: Serve) -> None:
     assert told == [("first", True, None), ("second", True, None)]
 
 
+def test_who_fails_at_the_end_keeps_nobody_else_waiting(serve: Serve) -> None:
+    def fail(request: Any, failure: Any) -> None:
+        raise ZeroDivisionError
+
+    told: list[Any] = []
+    leaf = Held()
+    client = serve(Wrapper(leaf)).connect()
+    client.send(get())
+    streaming(leaf.request).on_finish(fail)
+    leaf.request.on_finish(lambda request, failure: told.append(failure))
+    leaf.request.setHeader(b"content-length", b"0")
+    leaf.request.finish()
+    assert told == [None]
+    client.send(get())
+    leaf.request.finish()
+    assert len(client.responses()) == 2
+
+
 def test_the_end_is_told_with_a_failure_if_the_client_left(serve: Serve) -> None:
     told: list[Any] = []
     leaf = Held()

@@ -319,14 +319,19 @@ class Echo(Streaming):
 
 
 class Later(Streaming):
-    """Keeps each request, for the test to answer it."""
+    """Keeps each request, for the test to answer it.
+
+    @ivar ends: how those ended that have: None, or why they were not answered.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.requests: list[Any] = []
+        self.ends: list[Any] = []
 
     def render(self, request: Any) -> int:
         self.requests.append(request)
+        request.on_finish(lambda request, failure: self.ends.append(failure))
         return NOT_DONE_YET
 
     def answer(self, index: int, body: bytes) -> None:

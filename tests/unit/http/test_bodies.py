@@ -15,12 +15,16 @@ class Source:
 
     def __init__(self) -> None:
         self.asked: list[object] = []
+        self.gone = 0
 
     def want_body(self, wanted: bool) -> None:
         self.asked.append(wanted)
 
     def send_continue(self) -> None:
         self.asked.append("continue")
+
+    def consumed(self, size: int) -> None:
+        self.gone += size
 
 
 def body(length: int, *, expects: bool = False) -> tuple[ReceivedBody, Source, Receiver]:
@@ -170,6 +174,29 @@ def test_a_lost_body_says_why_once_and_gives_nothing_of_what_waited() -> None:
     received.resume()
     assert receiver.lost is reason
     assert receiver.pieces == []
+
+
+def test_what_still_comes_of_a_lost_body_goes_nowhere() -> None:
+    received, source, receiver = body(10)
+    received.start(receiver)
+    received.feed(b"he")
+    received.lose(BodyLost())
+    received.feed(b"llo")
+    assert receiver.pieces == [b"he"]
+    assert source.asked[-1] is False
+
+
+def test_the_source_hears_of_what_is_held_no_longer() -> None:
+    received, source, receiver = body(10)
+    received.feed(b"he")
+    assert source.gone == 0
+    received.start(receiver)
+    assert source.gone == 2
+    received.pause()
+    received.feed(b"llo")
+    assert source.gone == 2
+    received.stop()
+    assert source.gone == 5
 
 
 def test_a_body_is_taken_once() -> None:

@@ -37,6 +37,24 @@ def test_items_expire_in_their_own_time() -> None:
     assert expired == ["a", "b"]
 
 
+def test_an_item_whose_end_fails_keeps_no_other_waiting() -> None:
+    clock = Clock()
+    expired: list[str] = []
+
+    def expire(item: str) -> None:
+        expired.append(item)
+        if item == "a":
+            raise ZeroDivisionError
+
+    deadlines: Deadlines[str] = Deadlines(clock, 10, expire)
+    for item in ("a", "b"):
+        deadlines.add(item)
+    clock.advance(10)
+    deadlines.add("c")
+    clock.advance(10)
+    assert expired == ["a", "b", "c"]
+
+
 def test_a_removed_item_does_not_expire_and_the_others_do() -> None:
     clock, expired, deadlines = queue()
     for item in "abc":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.web.http_headers import Headers
 
-from kproxy.http.headers import BadField, FieldMap, parse_field
+from kproxy.http.headers import BadField, FieldMap, _names, parse_field
 
 
 def wire(headers: FieldMap) -> bytes:
@@ -61,6 +61,13 @@ def test_all_headers_are_listed_in_title_case() -> None:
     headers = FieldMap({b"x-a": [b"1", b"2"], b"etag": [b"3"]})
     listed = [(name, list(values)) for name, values in headers.getAllRawHeaders()]
     assert listed == [(b"X-A", [b"1", b"2"]), (b"Etag", [b"3"])]
+
+
+def test_names_that_are_long_are_not_remembered() -> None:
+    headers = FieldMap()
+    headers.add_pair(b"x" * 1000, b"y")
+    assert list(headers.getAllRawHeaders()) == [(b"X" + b"x" * 999, (b"y",))]
+    assert max(map(len, _names)) < 300
 
 
 def test_a_copy_is_independent() -> None:

@@ -18,6 +18,13 @@ from .memory import Echo, Engine, Later, Receiver, Streaming
 NEVER = 2**31 - 1
 
 
+def waiting(limits: Limits | None = None) -> tuple[Engine, Later, RawClient]:
+    """A client whose requests wait for the test to answer them."""
+    later = Later()
+    engine = Engine(later, limits)
+    return engine, later, RawClient(connect(engine))
+
+
 def goaways(peer: RawClient) -> list[tuple[int, int]]:
     """The last stream and the code of each GOAWAY."""
     return [(f.last_stream_id, f.error_code) for f in peer.read() if isinstance(f, GoAwayFrame)]
@@ -49,9 +56,7 @@ def test_an_idle_connection_is_told_and_then_closed() -> None:
 
 
 def test_a_connection_with_a_request_is_not_idle() -> None:
-    later = Later()
-    engine = Engine(later, Limits(headers=60))
-    peer = RawClient(connect(engine))
+    engine, later, peer = waiting(Limits(headers=60))
     peer.get()
     pass_time(engine, 1000)
     assert goaways(peer) == []
@@ -81,9 +86,7 @@ def test_a_client_that_says_nothing_is_closed() -> None:
 
 
 def test_a_field_block_that_does_not_end_in_time_ends_the_connection() -> None:
-    later = Later()
-    engine = Engine(later, Limits(headers=60))
-    peer = RawClient(connect(engine))
+    engine, _, peer = waiting(Limits(headers=60))
     peer.get()
     pass_time(engine, 100)
     peer.send(HeadersFrame(3, peer.encoder.encode(GET)))
@@ -96,9 +99,7 @@ def test_a_field_block_that_does_not_end_in_time_ends_the_connection() -> None:
 
 
 def test_a_field_block_that_ends_in_time_ends_nothing() -> None:
-    later = Later()
-    engine = Engine(later, Limits(headers=60))
-    peer = RawClient(connect(engine))
+    engine, _, peer = waiting(Limits(headers=60))
     block = peer.encoder.encode(GET)
     peer.send(HeadersFrame(1, block[:3], flags=["END_STREAM"]))
     pass_time(engine, 30)
@@ -108,9 +109,7 @@ def test_a_field_block_that_ends_in_time_ends_nothing() -> None:
 
 
 def test_draining_is_announced_and_requests_on_their_way_are_served() -> None:
-    later = Later()
-    engine = Engine(later)
-    peer = RawClient(connect(engine))
+    engine, later, peer = waiting()
     drained: list[Any] = []
     engine.site.drain().addCallback(drained.append)
     assert goaways(peer) == [(NEVER, ErrorCodes.NO_ERROR)]
@@ -127,9 +126,7 @@ def test_draining_is_announced_and_requests_on_their_way_are_served() -> None:
 
 
 def test_requests_that_come_after_the_last_word_are_refused_unseen() -> None:
-    later = Later()
-    engine = Engine(later)
-    peer = RawClient(connect(engine))
+    engine, later, peer = waiting()
     peer.get()
     engine.site.drain()
     answer_pings(peer)
@@ -169,9 +166,7 @@ def test_a_connection_that_has_not_begun_is_closed_when_draining() -> None:
 
 
 def test_a_slow_client_gets_the_end_of_its_answer_though_the_connection_drains() -> None:
-    later = Later()
-    engine = Engine(later, Limits(linger=2, stalled=60))
-    peer = RawClient(connect(engine))
+    engine, later, peer = waiting(Limits(linger=2, stalled=60))
     peer.get()
     peer.wire.stop_reading()
     engine.site.drain()
@@ -188,34 +183,24 @@ def test_a_slow_client_gets_the_end_of_its_answer_though_the_connection_drains()
 
 
 def test_a_client_that_closes_its_side_takes_its_requests_back() -> None:
-    later = Later()
-    engine = Engine(later)
-    peer = RawClient(connect(engine))
-    ends: list[Any] = []
+    engine, later, peer = waiting()
     peer.get()
-    later.requests[0].on_finish(lambda request, failure: ends.append(failure))
     peer.wire.send_eof()
-    assert ends[0] is not None
+    assert later.ends[0] is not None
     assert not engine.site.connections
 
 
 def test_all_connections_can_be_cut() -> None:
-    later = Later()
-    engine = Engine(later)
-    peer = RawClient(connect(engine))
-    ends: list[Any] = []
+    engine, later, peer = waiting()
     peer.get()
-    later.requests[0].on_finish(lambda request, failure: ends.append(failure))
     engine.site.abort_all()
     pass_time(engine, 0)
     assert peer.wire.aborted
-    assert ends[0] is not None
+    assert later.ends[0] is not None
 
 
 def test_nothing_is_left_to_do_when_a_connection_has_gone() -> None:
-    later = Later()
-    engine = Engine(later)
-    peer = RawClient(connect(engine))
+    engine, _, peer = waiting()
     peer.get()
     engine.site.drain()
     peer.wire.reset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from typing import Any
 
+import pytest
 from h2.events import DataReceived
 from hyperframe.frame import DataFrame, SettingsFrame, WindowUpdateFrame
 from twisted.web.server import NOT_DONE_YET
@@ -15,6 +16,12 @@ from kproxy.http.site import Limits
 
 from .http2_client import Client, RawClient, client, connect, posting
 from .memory import Engine, Later, Producer, Receiver, Streaming, Upload
+
+
+def waiting(window: int | None = None) -> tuple[Later, Client]:
+    """A client whose requests wait for the test to answer them."""
+    later = Later()
+    return later, client(Engine(later), window)
 
 
 class Bodies(Streaming):
@@ -48,8 +55,7 @@ def test_a_client_may_send_so_much_before_anybody_wants_it() -> None:
 
 
 def test_a_body_that_nobody_takes_is_not_asked_for() -> None:
-    later = Later()
-    peer = client(Engine(later))
+    _, peer = waiting()
     stream = peer.request(posting(), end=False)
     peer.data(stream, b"x" * STREAM_WINDOW)
     assert room(peer, stream) == 0
@@ -100,22 +106,21 @@ def test_all_bodies_that_wait_together_are_bounded() -> None:
     assert peer.h2.outbound_flow_control_window == 0
 
 
-def test_what_a_taken_back_request_held_is_given_back_to_the_connection() -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_a_taken_back_request_held_is_given_back_to_the_connection(whole: bool) -> None:
     peer = client(Engine(Later()))
     for _ in range(20):
-        stream = peer.request(posting(), end=False)
-        peer.data(stream, b"x" * STREAM_WINDOW)
+        stream = peer.request(posting(), b"x" * STREAM_WINDOW, end=whole)
         peer.h2.reset_stream(stream)
         peer.turn()
     assert peer.h2.outbound_flow_control_window >= CONNECTION_WINDOW // 2
 
 
-def test_what_an_answered_request_held_is_given_back_to_the_connection() -> None:
-    later = Later()
-    peer = client(Engine(later))
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_an_answered_request_held_is_given_back_to_the_connection(whole: bool) -> None:
+    later, peer = waiting()
     for index in range(20):
-        stream = peer.request(posting(), end=False)
-        peer.data(stream, b"x" * STREAM_WINDOW)
+        peer.request(posting(), b"x" * STREAM_WINDOW, end=whole)
         later.answer(index, b"no")
         peer.turn()
     assert peer.h2.outbound_flow_control_window >= CONNECTION_WINDOW // 2
@@ -133,8 +138,7 @@ def test_a_body_is_taken_to_its_end_though_it_was_answered_by_then() -> None:
 
 
 def test_a_response_stops_at_the_streams_window_and_goes_on_from_there() -> None:
-    later = Later()
-    peer = client(Engine(later), window=1000)
+    later, peer = waiting(1000)
     stream = peer.request()
     later.answer(0, bytes(range(250)) * 10)
     peer.turn()
@@ -148,8 +152,7 @@ def test_a_response_stops_at_the_streams_window_and_goes_on_from_there() -> None
 
 
 def test_a_response_stops_at_the_connections_window() -> None:
-    later = Later()
-    peer = client(Engine(later), window=2**20)
+    later, peer = waiting(2**20)
     stream = peer.request()
     later.answer(0, b"x" * 100_000)
     peer.turn()
@@ -160,8 +163,7 @@ def test_a_response_stops_at_the_connections_window() -> None:
 
 
 def test_a_response_that_just_fits_ends() -> None:
-    later = Later()
-    peer = client(Engine(later), window=1000)
+    later, peer = waiting(1000)
     stream = peer.request()
     later.answer(0, b"x" * 1000)
     peer.turn()
@@ -169,8 +171,7 @@ def test_a_response_that_just_fits_ends() -> None:
 
 
 def test_an_end_needs_no_window() -> None:
-    later = Later()
-    peer = client(Engine(later), window=1000)
+    later, peer = waiting(1000)
     stream = peer.request()
     later.requests[0].write(b"x" * 1000)
     later.requests[0].finish()
@@ -179,8 +180,7 @@ def test_an_end_needs_no_window() -> None:
 
 
 def test_trailers_wait_behind_a_body_that_waits() -> None:
-    later = Later()
-    peer = client(Engine(later), window=10)
+    later, peer = waiting(10)
     stream = peer.request()
     later.requests[0].write(b"x" * 20)
     later.requests[0].response_trailers = [(b"a", b"b")]
@@ -193,32 +193,25 @@ def test_trailers_wait_behind_a_body_that_waits() -> None:
 
 
 def test_a_request_has_ended_only_when_its_last_byte_was_sent() -> None:
-    later = Later()
-    peer = client(Engine(later), window=10)
-    ends: list[Any] = []
+    later, peer = waiting(10)
     stream = peer.request()
-    later.requests[0].on_finish(lambda request, failure: ends.append(failure))
     later.answer(0, b"x" * 20)
-    assert ends == []
+    assert later.ends == []
     peer.take(10, stream)
-    assert ends == [None]
+    assert later.ends == [None]
 
 
 def test_a_response_that_the_client_does_not_take_is_taken_back_with_its_stream() -> None:
-    later = Later()
-    peer = client(Engine(later), window=10)
-    ends: list[Any] = []
+    later, peer = waiting(10)
     stream = peer.request()
-    later.requests[0].on_finish(lambda request, failure: ends.append(failure))
     later.answer(0, b"x" * 20)
     peer.h2.reset_stream(stream)
     peer.turn()
-    assert ends[0] is not None
+    assert later.ends[0] is not None
 
 
 def test_a_producer_pauses_while_its_stream_has_no_window() -> None:
-    later = Later()
-    peer = client(Engine(later), window=10)
+    later, peer = waiting(10)
     producer = Producer()
     stream = peer.request()
     later.requests[0].registerProducer(producer, True)
@@ -234,8 +227,7 @@ def test_a_producer_pauses_while_its_stream_has_no_window() -> None:
 
 
 def test_a_producer_that_comes_while_there_is_no_window_waits() -> None:
-    later = Later()
-    peer = client(Engine(later), window=10)
+    later, peer = waiting(10)
     producer = Producer()
     peer.request()
     later.requests[0].write(b"x" * 20)
@@ -244,8 +236,7 @@ def test_a_producer_that_comes_while_there_is_no_window_waits() -> None:
 
 
 def test_a_producer_that_comes_while_its_stream_has_no_window_begins_when_it_has() -> None:
-    later = Later()
-    peer = client(Engine(later), window=0)
+    later, peer = waiting(0)
     producer = Producer()
     stream = peer.request()
     later.requests[0].registerProducer(producer, True)
@@ -258,8 +249,7 @@ def test_a_producer_that_comes_while_its_stream_has_no_window_begins_when_it_has
 
 
 def test_a_producer_that_comes_while_the_connection_has_no_window_begins_when_it_has() -> None:
-    later = Later()
-    peer = client(Engine(later), window=2**20)
+    later, peer = waiting(2**20)
     full, other = peer.request(), peer.request()
     later.requests[0].write(b"x" * 65535)
     producer = Producer()
@@ -274,8 +264,7 @@ def test_a_producer_that_comes_while_the_connection_has_no_window_begins_when_it
 
 
 def test_a_producer_that_comes_while_the_transport_is_full_begins_when_it_is_not() -> None:
-    later = Later()
-    peer = client(Engine(later), window=2**20)
+    later, peer = waiting(2**20)
     peer.take(2**24)
     peer.request(), peer.request()
     peer.wire.stop_reading()
@@ -288,8 +277,7 @@ def test_a_producer_that_comes_while_the_transport_is_full_begins_when_it_is_not
 
 
 def test_a_producer_that_has_used_up_a_window_may_end() -> None:
-    later = Later()
-    peer = client(Engine(later), window=10)
+    later, peer = waiting(10)
     producer = Producer()
     stream = peer.request()
     later.requests[0].registerProducer(producer, True)
@@ -302,8 +290,7 @@ def test_a_producer_that_has_used_up_a_window_may_end() -> None:
 
 
 def test_what_a_client_has_not_taken_of_a_write_is_all_that_is_kept_of_it() -> None:
-    later = Later()
-    peer = client(Engine(later), window=90_000)
+    later, peer = waiting(90_000)
     peer.take(2**24)
     peer.request()
     tracemalloc.start()
@@ -317,8 +304,7 @@ def test_what_a_client_has_not_taken_of_a_write_is_all_that_is_kept_of_it() -> N
 
 
 def test_once_much_waits_for_a_client_all_that_can_not_send_pause() -> None:
-    later = Later()
-    peer = client(Engine(later), window=2**20)
+    later, peer = waiting(2**20)
     producers = [Producer() for _ in range(20)]
     for index, producer in enumerate(producers):
         peer.request()
@@ -336,8 +322,7 @@ def test_once_much_waits_for_a_client_all_that_can_not_send_pause() -> None:
 
 
 def test_a_stream_with_room_goes_on_however_much_waits_in_others() -> None:
-    later = Later()
-    peer = client(Engine(later), window=10)
+    later, peer = waiting(10)
     peer.take(2**24)
     stream = peer.request()
     peer.take(2**24, stream)
@@ -353,8 +338,7 @@ def test_a_stream_with_room_goes_on_however_much_waits_in_others() -> None:
 
 
 def test_producers_pause_while_the_transport_is_full() -> None:
-    later = Later()
-    peer = client(Engine(later))
+    later, peer = waiting()
     peer.take(2**24)
     producers = [Producer(), Producer()]
     streams = [peer.request(), peer.request()]
@@ -373,8 +357,7 @@ def test_producers_pause_while_the_transport_is_full() -> None:
 
 
 def test_streams_take_turns() -> None:
-    later = Later()
-    peer = client(Engine(later), window=2**20)
+    later, peer = waiting(2**20)
     streams = [peer.request() for _ in range(3)]
     for index in range(3):
         later.answer(index, b"x" * 200_000)
@@ -387,8 +370,7 @@ def test_streams_take_turns() -> None:
 
 
 def test_a_small_response_does_not_wait_for_all_of_a_large_one() -> None:
-    later = Later()
-    peer = client(Engine(later), window=2**24)
+    later, peer = waiting(2**24)
     large = peer.request()
     small = peer.request()
     later.answer(0, b"x" * 2_000_000)
@@ -427,8 +409,7 @@ def test_frames_are_as_large_as_the_client_takes_them() -> None:
 
 
 def test_a_large_response_arrives_as_it_is() -> None:
-    later = Later()
-    peer = client(Engine(later))
+    later, peer = waiting()
     stream = peer.request()
     body = bytes(range(251)) * 20_000
     later.answer(0, body)
@@ -446,9 +427,7 @@ def test_a_response_that_a_client_leaves_no_window_for_is_given_up() -> None:
     later = Later()
     engine = Engine(later, Limits(stalled=30))
     peer = client(engine, window=10)
-    ends: list[Any] = []
     stream = peer.request()
-    later.requests[0].on_finish(lambda request, failure: ends.append(failure))
     later.answer(0, b"x" * 100)
     engine.clock.advance(29)
     peer.take(10, stream)
@@ -458,7 +437,7 @@ def test_a_response_that_a_client_leaves_no_window_for_is_given_up() -> None:
     engine.clock.advance(2)
     peer.turn()
     assert peer.answers[stream].reset is not None
-    assert ends[0] is not None
+    assert later.ends[0] is not None
     assert engine.site.connections
 
 

@@ -8,6 +8,7 @@ import pytest
 from h2.errors import ErrorCodes
 from hyperframe.frame import DataFrame, HeadersFrame
 
+from kproxy.http.http2_heads import StreamHeadReader
 from kproxy.wrappers.redirect import redirect
 
 from .http2_client import GET, Pairs, RawClient, client, connect, fields, posting
@@ -324,16 +325,14 @@ def test_a_body_shorter_than_its_content_length_resets_the_stream() -> None:
 def test_half_a_response_that_is_cut_off_is_not_taken_for_a_whole_one() -> None:
     later = Later()
     peer = client(Engine(later))
-    ends: list[Any] = []
     stream = peer.request()
     other = peer.request()
-    later.requests[0].on_finish(lambda request, failure: ends.append(failure))
     later.requests[0].write(b"hello")
     later.requests[0].abort()
     peer.turn()
     assert peer.answers[stream].reset == ErrorCodes.INTERNAL_ERROR
     assert not peer.answers[stream].ended
-    assert ends[0] is not None
+    assert later.ends[0] is not None
     later.answer(1, b"fine")
     peer.turn()
     assert peer.answers[other].body == b"fine"
@@ -570,6 +569,15 @@ def test_a_host_that_says_the_same_as_the_authority_is_allowed() -> None:
     echo = Echo()
     client(Engine(echo)).ask(fields((b"host", b"Example.com")))
     assert echo.seen[0].requestHeaders.getRawHeaders(b"host") == [b"example.com"]
+
+
+def test_what_is_remembered_of_hosts_is_bounded() -> None:
+    reader = StreamHeadReader()
+    for index in range(3000):
+        reader.request(fields(authority=b"%d.example" % index), True, True)
+    reader.request(fields(authority=b"long" * 10_000), True, True)
+    assert 0 < len(reader._hosts) < 2100
+    assert max(map(len, reader._hosts)) < 300
 
 
 def test_options_asks_about_the_server_as_a_whole_with_an_asterisk() -> None:

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from kproxy.config.model import Target
-from kproxy.http.http2_machine import STREAM_WINDOW
+from kproxy.http.http2_machine import CONNECTION_WINDOW, STREAM_WINDOW
 from tests.unit.upstream.support import Proxy, answer, one_message
 
 from .http2_client import Client, Pairs, RawClient, client, connect, fields
@@ -253,6 +253,38 @@ def test_a_slow_target_slows_the_client() -> None:
     peer.turn()
     assert peer.h2.local_flow_control_window(stream) >= STREAM_WINDOW // 2
     assert len(target.take()) == STREAM_WINDOW + window
+
+
+def test_a_tunnel_that_stands_while_the_connection_has_no_window_waits_for_it() -> None:
+    proxy = Proxy()
+    peer = client(proxy, window=2**20)
+    peer.request()
+    proxy.target.send(answer(b"x" * 70_000))
+    stream = peer.request(OPEN, end=False)
+    target = proxy.target
+    target.send(agreement(), b"hello")
+    peer.turn()
+    assert peer.answers[stream].status == 200
+    assert not target.reading
+    peer.take(2**20)
+    assert target.reading
+    assert peer.answers[stream].body == b"hello"
+
+
+def test_what_a_tunnel_held_that_was_cut_is_given_back_to_the_connection() -> None:
+    proxy = Proxy()
+    peer = client(proxy)
+    for _ in range(20):
+        stream = peer.request(OPEN, end=False)
+        proxy.target.send(agreement())
+        proxy.target.stop_reading()
+        peer.data(stream, b"x" * STREAM_WINDOW)
+        window = peer.h2.local_flow_control_window(stream)
+        if window:
+            peer.data(stream, b"x" * window)
+        peer.h2.reset_stream(stream, ErrorCodes.CANCEL)
+        peer.turn()
+    assert peer.h2.outbound_flow_control_window >= CONNECTION_WINDOW // 2
 
 
 def test_a_quiet_tunnel_lasts() -> None:

@@ -673,5 +673,7 @@ def test_what_is_remembered_is_bounded_and_holds_no_credentials() -> None:
             parser.request(request(host=b"Host: b%d.%d.example" % (i, j)))
     remembered = parser._lines.entries
     assert 0 < len(remembered) <= parser._lines.MOST_LINES
-    assert len(parser._hosts) <= parser._lines.MOST_LINES
+    parser.request(request(host=b"Host: " + b"long" * 10_000))
+    assert 0 < len(parser._hosts) <= parser._lines.MOST_LINES
+    assert max(map(len, parser._hosts)) < 300
     assert not [line for line in remembered if line.startswith((b"Cookie", b"Auth", b"Long"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from resource import getpagesize
 
 from kproxy.metrics.process import measure_process
 
@@ -21,7 +22,7 @@ def test_cpu_time_is_that_of_this_process() -> None:
 def test_memory_is_the_second_number_of_pages(tmp_path: Path) -> None:
     statm = tmp_path / "statm"
     statm.write_text("9000 250 30 1 0 200 0\n")
-    assert measure_process("me", statm)[MEMORY] == [(("me",), [250 * 4096])]
+    assert measure_process("me", statm)[MEMORY] == [(("me",), [250 * getpagesize()])]
 
 
 def test_without_proc_there_is_the_peak(tmp_path: Path) -> None:

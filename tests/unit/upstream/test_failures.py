@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import IResource
 
 from kproxy.config.model import Target
+from kproxy.wrappers.base import Filter, Wrapper
 from tests.unit.http.memory import Incomplete, Wire, get, post, read_message, read_messages
 from tests.unit.upstream.support import Proxy, answer, one_message
 
@@ -200,6 +204,64 @@ def test_a_target_that_dies_while_it_is_sent_a_body_is_502() -> None:
     client.send(b"x" * 50)
     client.send_eof()
     assert client.closed
+
+
+# Something fails on the response's way to the client.
+
+
+class Breaks(Wrapper):
+    """Fails in one of its filter's methods."""
+
+    def __init__(self, wrapped: IResource, method: str) -> None:
+        super().__init__(wrapped)
+        self.method = method
+
+    def render(self, request: Any) -> Any:
+        request.add_filter(self.make)
+        return self.wrapped.render(request)
+
+    def make(self, request: Any, sink: Any) -> Filter:
+        broken = Filter(request, sink)
+        setattr(broken, self.method, self.fail)
+        return broken
+
+    def fail(self, *args: Any) -> None:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+@pytest.mark.parametrize(
+    ("method", "pieces"),
+    [
+        ("begin", [answer()]),
+        ("write", [answer()]),
+        ("finish", [answer()]),
+        ("finish", [answer()[:-1], answer()[-1:]]),
+    ],
+)
+def test_a_filter_that_fails_is_500_or_cuts_the_client(
+    method: str, pieces: list[bytes], buffered: bool
+) -> None:
+    proxy = Proxy(around=lambda resource: Breaks(resource, method), buffer_responses=buffered)
+    client = proxy.client()
+    client.send(get())
+    proxy.target.send(*pieces)
+    assert proxy.active == 0
+    if not client.aborted:
+        assert one_message(client).status == 500
+
+
+def test_a_filter_that_fails_keeps_no_error_from_the_client() -> None:
+    for method, status in (("begin", 502), ("write", None), ("finish", None)):
+        proxy = Proxy(around=lambda resource, method=method: Breaks(resource, method))  # type: ignore[misc]
+        proxy.network.refusing.add("app:1")
+        client = proxy.client()
+        client.send(get())
+        assert proxy.active == 0
+        if status is None:
+            assert client.aborted
+        else:
+            assert one_message(client).status == status
 
 
 # The client goes away.

@@ -518,6 +518,29 @@ def test_a_request_goes_on_later_only_if_somebody_waits_for_it(serve: Serve) -> 
     assert [request.path for request in inside.requests] == [b"/1"]
 
 
+def test_an_error_after_the_answer_leaves_the_answer_alone(serve: Serve) -> None:
+    class Answers(Resource):
+        isLeaf = streams = True
+
+        def render(self, request: Any) -> bytes:
+            request.setHeader(b"content-length", b"4")
+            request.write(b"fine")
+            request.finish()
+            raise ZeroDivisionError
+
+    class Waits(Wrapper):
+        def render(self, request: Any) -> int:
+            self.request = request
+            return NOT_DONE_YET
+
+    waits = Waits(Answers())
+    client = serve(waits).connect()
+    client.send(get())
+    waits.render_later(waits.request)
+    assert client.response().body == b"fine"
+    assert not client.cut
+
+
 # A filter for bodies.
 
 

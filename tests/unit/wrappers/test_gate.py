@@ -181,6 +181,25 @@ def test_a_resource_that_fails_after_a_pause_is_a_500_for_its_own_request_only(
     assert good.response().body == b"fine"
 
 
+def test_a_resource_that_gives_no_answer_after_a_pause_is_a_500_for_its_own_request_only(
+    serve: Serve, control: GateControl
+) -> None:
+    class Forgetful(Resource):
+        isLeaf = True
+
+        def render(self, request: Any) -> bytes | None:
+            return None if request.path == b"/bad" else b"fine"
+
+    site = serve(gate(control, Forgetful()))
+    control.pause(10)
+    bad, good = site.connect(), site.connect()
+    bad.send(get("/bad"))
+    good.send(get("/good"))
+    control.run()
+    assert bad.response().code == 500
+    assert good.response().body == b"fine"
+
+
 def test_a_held_head_request_gets_no_body(serve: Serve, control: GateControl) -> None:
     client = serve(gate(control, Says(b"four"))).connect()
     control.pause(10)
