@@ -384,9 +384,12 @@ class ProxyService(Service):
         @raise ConfigurationError: the files are bad.
         """
         configuration = self._read()
+        when = "the next start" if self._workers is None else "kproxy restart --all"
         for name in ("run", "access_log", "workers"):
             if getattr(configuration, name) != getattr(self._configuration, name):
-                _log.warn("{name} has changed, which takes effect with the next start", name=name)
+                _log.warn(
+                    "{name} has changed, which takes effect with {when}", name=name, when=when
+                )
         self._configuration = configuration
         _log.info("the configuration was read again")
         return self._controller.reload(configuration, tell)

@@ -10,10 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET
 
 from kproxy.control.answers import (
     JSONResource,
@@ -45,8 +42,6 @@ Reload = Callable[[Tell], "Deferred[list[str]]"]
 Restart = Callable[[bool, Tell], "Deferred[None]"]
 Restarted = Callable[[int], "Deferred[None]"]
 Process = Callable[[], "dict[str, Any]"]
-
-_log = Logger()
 
 
 class ReloadFailed(OperationFailed):
@@ -116,26 +111,11 @@ class Explanation(JSONResource):
         self._explain = explain
 
     def render_POST(self, request: Any) -> Any:
-        gone: list[object] = []
-        request.notifyFinish().addErrback(gone.append)
-
-        def told(explanation: dict[str, Any]) -> None:
-            if not gone:
-                request.write(json_answer(request, 200, explanation))
-                request.finish()
-
-        def broke(failure: Failure) -> None:
-            _log.failure("an explanation broke", failure)
-            if not gone:
-                request.write(json_answer(request, 500, {"error": failure.getErrorMessage()}))
-                request.finish()
-
         try:
             work = self._explain(question(json_body(request)))
         except (BadFlag, BadQuestion) as error:
             return json_answer(request, 400, {"error": str(error)})
-        work.addCallbacks(told, broke)
-        return NOT_DONE_YET
+        return answer_later(request, work, lambda explanation: (200, explanation))
 
 
 def question(values: Mapping[str, Any]) -> Question:
@@ -171,7 +151,7 @@ class Services(JSONResource):
     def render_GET(self, request: Any) -> Any:
         return answer_later(request, self._controller.refresh(), self._describe)
 
-    def _describe(self) -> tuple[int, object]:
+    def _describe(self, _: None) -> tuple[int, object]:
         return 200, {"services": self._controller.describe(), **self._process()}
 
 
@@ -195,7 +175,7 @@ class ServiceResource(JSONResource):
     def render_GET(self, request: Any) -> Any:
         return answer_later(request, self._controller.refresh(), self._describe)
 
-    def _describe(self) -> tuple[int, object]:
+    def _describe(self, _: None) -> tuple[int, object]:
         for described in self._controller.describe():
             if described["service"] == self._name:
                 return 200, described

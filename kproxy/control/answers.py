@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -18,6 +18,7 @@ from kproxy.control.flags import BadFlag
 from kproxy.control.progress import Event, Tell
 from kproxy.control.serving import HostInUse, UnknownService
 
+T = TypeVar("T")
 Start = Callable[[Mapping[str, Any], Tell], "Deferred[Any]"]
 
 _log = Logger()
@@ -153,9 +154,7 @@ class Refused(JSONResource):
         return json_answer(request, self._status, {"error": self._error})
 
 
-def answer_later(
-    request: Any, ready: Deferred[None], make: Callable[[], tuple[int, object]]
-) -> Any:
+def answer_later(request: Any, ready: Deferred[T], make: Callable[[T], tuple[int, object]]) -> Any:
     """Answer when something is ready.
 
     @param make: gives the status, and what JSON is made of.
@@ -163,9 +162,9 @@ def answer_later(
     gone: list[object] = []
     request.notifyFinish().addErrback(gone.append)
 
-    def answer(_: object) -> None:
+    def answer(result: T) -> None:
         if not gone:
-            request.write(json_answer(request, *make()))
+            request.write(json_answer(request, *make(result)))
             request.finish()
 
     def broke(failure: Failure) -> None:

@@ -237,9 +237,9 @@ class Serving:
             plane does one after the other.
         @raise kproxy.tree.WrapperFailed: a wrapper does not take its options; nothing has changed.
         """
-        self.close()
         snapshot = self.snapshot()
         applied = self._data_plane.apply(snapshot)
+        self.close()  # only now: what is refused must not take along the news of a target
         self._states = {state.service.name: state for state in snapshot.services}
         self._certificates.follow()
         return applied

@@ -106,8 +106,8 @@ class Channel(Protocol):
         if not self.is_lost:
             self.transport.loseConnection()
 
-    def cut(self) -> None:
-        """Hear no more, whoever may be there."""
+    def abort(self) -> None:
+        """Be lost, whatever the other side does."""
         if not self.is_lost:
             self.transport.abortConnection()
 
@@ -131,7 +131,7 @@ class Channel(Protocol):
 
     def _take(self, message: Message, load: bytes) -> None:
         number = message.get("id")
-        done = maybeDeferred(self.handlers[message["do"]], message, load)
+        done = maybeDeferred(lambda: self.handlers[message["do"]](message, load))
         if number is None:
             done.addErrback(lambda failure: _log.failure("a message broke", failure))
         else:
@@ -153,6 +153,7 @@ class Channel(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.is_lost = True
         asked, self._asked = self._asked, {}
+        # First, so that whoever has waited in vain does not count on the other side any more.
+        self.lost()
         for answer in asked.values():
             answer.errback(ChannelLost())
-        self.lost()

@@ -12,14 +12,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kproxy.control.deployment import OperationFailed
+from kproxy.control.drains import shielded
 from kproxy.workers.channel import Channel
 from kproxy.workers.guests import Adopt, Guest
 from kproxy.workers.member import ANSWER_LIMIT, Member, Process
 from kproxy.workers.pace import Pace
 from kproxy.workers.shares import Shares
 
-START_LIMIT = 30.0
-"""Seconds that a worker may take to come up."""
 END_LIMIT = 1.0
 """Seconds that a process may outlive its channel."""
 PING_EVERY = 5.0
@@ -171,12 +170,17 @@ class Crew:
 
     async def quiet(self) -> None:
         """Wait until the workers have heard all that was said to them, and none is taking over or
-        ending. That holds until the reactor goes on."""
+        ending. That holds until the reactor goes on.
+
+        @raise NotRestarted: all are to end, and no other program is to have them.
+        """
         while True:
             members = list(self.members)
             answers = [member.asked(ANSWER_LIMIT, "ping") for member in members]
             said = [member.channel.said for member in members]
             await all_of(answers)
+            if self._ended is not None:
+                raise NotRestarted("the workers are being stopped")
             now = [member.channel.said for member in self.members]
             if members == self.members and said == now and not (self._ending or self._restarting):
                 return
@@ -217,7 +221,7 @@ class Crew:
 
         @return: fires when it does.
         """
-        member.accepts = member.stands_in = True
+        member.accepts = True
         opened = member.asked(ANSWER_LIMIT, "open")
         return opened.addCallback(lambda _: setattr(member, "serves", True))
 
@@ -284,6 +288,10 @@ class Crew:
             self.restarted += len(fresh)
             for member in [each for each in self.members if each not in fresh]:
                 member.leave(self._drain_timeout(), GRACE)
+            for member in fresh:  # one that has died since it was up has had no stand-in yet
+                member.stands_in = True
+                if member not in self.members and self._ended is None:
+                    self._replace_later(self._clock.seconds() - member.started)
             _log.info("{count} fresh workers have taken over", count=len(fresh))
 
         def give_up(failure: Failure) -> None:
@@ -392,5 +400,5 @@ def _killed(result: Any, member: Member) -> Any:
 
 
 def all_of(waits: Iterable[Deferred[Any]]) -> Deferred[None]:
-    """Fires when all have."""
-    return DeferredList(list(waits)).addCallback(lambda _: None)
+    """Fires when all have; cancelling it only ends the waiting."""
+    return shielded(DeferredList(list(waits)).addCallback(lambda _: None))

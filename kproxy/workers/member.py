@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -11,12 +10,14 @@ from twisted.python.failure import Failure
 
 from kproxy.workers.channel import AnswerFailed, Channel, ChannelLost
 
+START_LIMIT = 30.0
+"""Seconds that a worker may take to come up."""
 ANSWER_LIMIT = 10.0
 """Seconds that a worker may take to answer."""
 LAST_CHANCE = 0.2
 """More seconds, in which this process reads what has come."""
-LAST_WORDS = 1.0
-"""Seconds in which what a worker said before it was killed is read."""
+CUT_AFTER = 1.0
+"""Seconds for the channel of a process that is killed to end by itself, with what has been said."""
 
 
 class Process(Protocol):
@@ -60,6 +61,7 @@ class Member:
         self.guest = False
         self._clock = clock
         self._overdue: IDelayedCall | None = None
+        self._cut: IDelayedCall | None = None
 
     def in_use(self) -> bool:
         """Whether clients have connections to it."""
@@ -77,20 +79,11 @@ class Member:
         return {"pid": self.process.pid, "state": self.state(), "seconds": seconds}
 
     def failed(self, why: str) -> None:
-        """It is of no use, and killed. That ends its channel, but for a process that a plug-in has
-        forked, and which has it open: nobody is to wait for that one."""
+        """It is of no use. Nobody waits for it any longer, even if its end is not noticed."""
         self.why = self.why or why
+        if self._cut is None and not self.channel.is_lost:
+            self._cut = self._clock.callLater(CUT_AFTER, self.channel.abort)
         self.process.kill()
-        self._in(LAST_WORDS, self.channel.cut)
-
-    def _in(self, seconds: float, call: Callable[[], object]) -> None:
-        """Do something if it still is there then, in the place of what was to be done before."""
-        self.lost()
-        if not self.channel.is_lost:
-            self._overdue = self._clock.callLater(seconds, call)
-
-    def _did_not_end(self) -> None:
-        self.failed("it did not end")
 
     def leave(self, timeout: float, grace: float) -> None:
         """Tell it to end.
@@ -101,7 +94,8 @@ class Member:
         if not self.leaves:
             self.leaves = True
             self.channel.tell("leave", timeout=timeout, grace=grace)
-            self._in(max(timeout, grace) + ANSWER_LIMIT, self._did_not_end)
+            limit = max(timeout, grace) + ANSWER_LIMIT
+            self._overdue = self._clock.callLater(limit, self.failed, "it did not end")
 
     def be_a_guest(self, *, leaves: bool, limit: float) -> None:
         """It was here before, and serves what it was told then.
@@ -114,19 +108,22 @@ class Member:
         self.stands_in = not leaves
         self.ready.callback(None)
         if leaves:
-            self._in(limit, self._did_not_end)
+            self._overdue = self._clock.callLater(limit, self.failed, "it did not end")
 
     def lost(self) -> None:
         """It is gone, or as good as gone."""
-        if self._overdue is not None and self._overdue.active():
-            self._overdue.cancel()
+        for timer in (self._overdue, self._cut):
+            if timer is not None and timer.active():
+                timer.cancel()
 
     def ask(self, limit: float, kind: str, load: bytes = b"", **fields: Any) -> Deferred[Any]:
         """Ask it something; it is killed if it does not answer.
 
-        @param limit: seconds that it may take.
+        @param limit: seconds that it may take, once it is up.
         @return: fires with the answer; fails with `AnswerFailed` or `ChannelLost`.
         """
+        if not self.ready.called:
+            limit = max(limit, START_LIMIT)
         timer = self._clock.callLater(limit, lambda: overdue())
 
         def overdue() -> None:

@@ -28,12 +28,12 @@ from kproxy.metrics.catalog import Measured
 from kproxy.metrics.totals import Totals
 from kproxy.snapshot import Snapshot
 from kproxy.tree import WrapperFailed
-from kproxy.workers.crew import START_LIMIT, Crew, Spawn, all_of
+from kproxy.workers.crew import Crew, Spawn, all_of
 from kproxy.workers.delta import NotPlain, difference, dumps
 from kproxy.workers.events import log_again
 from kproxy.workers.frames import Message
 from kproxy.workers.guests import Adopt, Guest
-from kproxy.workers.member import ANSWER_LIMIT, Member
+from kproxy.workers.member import ANSWER_LIMIT, START_LIMIT, Member
 from kproxy.workers.shares import Shares
 
 DRAIN_TIMEOUT = 30.0

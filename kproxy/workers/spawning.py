@@ -102,9 +102,11 @@ class _One(Factory):
 
 def connect(reactor: Any, descriptor: int, channel: Channel) -> None:
     """Give a channel its end of a socket pair; the descriptor is taken over."""
-    os.set_blocking(descriptor, False)
-    reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, _One(channel))
-    os.close(descriptor)
+    try:
+        os.set_blocking(descriptor, False)
+        reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, _One(channel))
+    finally:
+        os.close(descriptor)
 
 
 class Spawner:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.support.proxy import Load, Proxy
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import Target, echo, says
@@ -281,3 +283,16 @@ def test_a_request_that_outlasts_the_drain_timeout_is_ended(stage: Stage) -> Non
         assert ended.wait(20)
         wire.send(request_text())
         assert wire.read_response().text == "new"
+
+
+@pytest.mark.parametrize(
+    ("workers", "when"), [("2", "kproxy restart --all"), ("0", "the next start")]
+)
+def test_what_a_reload_cannot_change_is_said(stage: Stage, workers: str, when: str) -> None:
+    target = stage.target(says("a"))
+    proxy = stage.proxy(
+        stage.deploy(one(target)), healthy=("app.example",), options=("--workers", workers)
+    )
+    stage.deploy(one(target), x_kproxy={"access_log": str(stage.folder / "access.log")})
+    proxy.send_signal(signal.SIGHUP)
+    proxy.said(f"access_log has changed, which takes effect with {when}")

@@ -265,6 +265,29 @@ def test_signals_meanwhile_are_heeded_in_the_end(stage: Stage) -> None:
     assert proxy.stop() == 0
 
 
+def children(proxy: Proxy) -> int:
+    """How many processes it has started, by whichever thread."""
+    lists = Path(f"/proc/{proxy.process.pid}/task").glob("*/children")
+    return sum(len(each.read_text().split()) for each in lists)
+
+
+def test_a_proxy_that_is_told_to_end_meanwhile_ends(stage: Stage) -> None:
+    download = Download()
+    proxy = start(stage, stage.target(download))
+    with proxy.connect() as wire:
+        wire.send(request_text(path="/long"))
+        wait_until("it has begun", lambda: download.pieces)
+        with proxy.command_in_background("restart", "--all") as restart:
+            wait_until("the new program is tried", lambda: children(proxy) > 2)
+            proxy.send_signal(signal.SIGTERM)
+            said = restart.communicate(timeout=60)[1]
+            assert restart.returncode == 1
+            assert "the workers are being stopped" in said
+        download.finish.set()
+        assert wire.read_response().status == 200
+    assert proxy.join() == 0
+
+
 # What runs afterwards.
 
 

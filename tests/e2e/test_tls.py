@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 from websockets.sync.client import connect
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from tests.e2e.support.https import client, https_proxy, secrets, trusted_file
 from tests.e2e.support.proxy import Proxy
 from tests.e2e.support.stage import Stage
 from tests.e2e.support.targets import Target, says, seen_by
 from tests.e2e.support.waiting import wait_until
+from tests.e2e.support.websocket import websocket_target
 from tests.e2e.support.wire import Request, Wire, request_text, response_text
 
 MIB = 1024 * 1024
@@ -42,12 +43,8 @@ def websocket_port() -> Iterator[int]:
         for message in socket:
             socket.send(message)
 
-    with serve(talk, "127.0.0.1", 0, max_size=None) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.socket.getsockname()[1]
-        server.shutdown()
-        thread.join(20)
+    with websocket_target(talk) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")

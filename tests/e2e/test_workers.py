@@ -21,6 +21,7 @@ from tests.e2e.support.targets import Target
 from tests.e2e.support.traffic import Traffic, app
 from tests.e2e.support.waiting import wait_until
 from tests.e2e.support.wire import Wire, request_text, response_text
+from tests.e2e.test_signals import Held
 
 ASK = "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n"
 
@@ -151,26 +152,18 @@ def test_every_line_of_the_access_log_is_whole(stage: Stage) -> None:
 
 
 def test_term_lets_the_requests_of_all_workers_finish(stage: Stage) -> None:
-    go = threading.Event()
-    arrived: list[object] = []
-
-    def slow(wire: Wire, request: Any) -> None:
-        if request.target == "/slow":
-            arrived.append(request)
-            go.wait(20)
-        wire.send(response_text("whole"))
-
-    proxy = start(stage, stage.target(slow))
+    held = Held()
+    proxy = start(stage, stage.target(held))
     pids = serving(proxy)
     wires = [proxy.connect() for _ in range(8)]
     for wire in wires:
         wire.send(request_text("GET", "/slow", "app.example"))
-    wait_until("all have arrived", lambda: len(arrived) == 8)
+    assert all(held.arrived.acquire(timeout=20) for _ in wires)
     assert set(spread(proxy)) == set(pids)
     proxy.send_signal(signal.SIGTERM)
     wait_until("it does not listen", lambda: not proxy.listens())
-    go.set()
-    assert [wire.read_response().text for wire in wires] == ["whole"] * 8
+    held.go_on.set()
+    assert [wire.read_response().text for wire in wires] == ["finished"] * 8
     assert proxy.join() == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert len(proxy.log_lines()) == 8
@@ -270,25 +263,17 @@ def test_a_restart_with_code_that_does_not_start_leaves_the_old_workers(stage: S
 
 
 def test_workers_end_when_their_control_process_is_gone(stage: Stage) -> None:
-    go = threading.Event()
-    arrived: list[object] = []
-
-    def slow(wire: Wire, request: Any) -> None:
-        if request.target == "/slow":
-            arrived.append(request)
-            go.wait(20)
-        wire.send(response_text("whole"))
-
-    proxy = start(stage, stage.target(slow))
+    held = Held()
+    proxy = start(stage, stage.target(held))
     pids = serving(proxy)
     with proxy.connect() as wire:
         wire.send(request_text("GET", "/slow", "app.example"))
-        wait_until("it has arrived", lambda: arrived)
+        assert held.arrived.acquire(timeout=20)
         proxy.process.kill()
         proxy.process.wait()
         wait_until("nobody listens", lambda: not proxy.listens())
-        go.set()
-        assert wire.read_response().text == "whole"
+        held.go_on.set()
+        assert wire.read_response().text == "finished"
     wait_until("they end", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     proxy.stdout.join()
     assert proxy.logged(path="/slow", status=200)

@@ -57,6 +57,7 @@ class Plane:
     """Takes snapshots and drains when told.
 
     @ivar refuses: what `apply` raises, if anything.
+    @ivar refreshed: how often it was asked what goes on.
     """
 
     def __init__(self) -> None:
@@ -65,6 +66,7 @@ class Plane:
         self.draining: list[Deferred[None]] = []
         self.drained_at_once = True
         self.refuses: Exception | None = None
+        self.refreshed = 0
         self.reports: dict[str, list[TargetReport]] = {}
         self.target_refused: Callable[[str, Target], object] = lambda service, target: None
 
@@ -86,6 +88,7 @@ class Plane:
         return self.reports
 
     def refresh(self) -> Deferred[None]:
+        self.refreshed += 1
         return succeed(None)
 
     @property

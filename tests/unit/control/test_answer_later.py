@@ -13,7 +13,7 @@ from tests.unit.control.support import Log
 
 
 def test_whoever_asks_is_answered_even_if_what_there_is_can_not_be_told() -> None:
-    def make() -> tuple[int, object]:
+    def make(_: None) -> tuple[int, object]:
         raise KeyError("app")
 
     request: Any = DummyRequest([b"services"])

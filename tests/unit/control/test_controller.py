@@ -256,6 +256,18 @@ def test_a_new_service_that_the_data_plane_refuses_is_not_there() -> None:
     assert case.plane.serving == {"app": (A,)}
 
 
+def test_news_of_a_target_are_served_although_a_change_meanwhile_is_refused() -> None:
+    case = Case(service("app", A, B), up=(A, B))
+    results: list[Any] = []
+    case.plane.target_refused("app", A)
+    case.plane.refuses = ValueError("no")
+    case.controller.deploy(service("new", C), force=True).addErrback(results.append)
+    case.plane.refuses = None
+    assert results[0].check(DeploymentFailed)
+    case.pass_time(0)
+    assert case.plane.serving == {"app": (B,)}
+
+
 def test_deployments_of_one_service_queue_up() -> None:
     case = Case(service("app", A), up=(A, C))
     told: list[Event] = []
@@ -328,6 +340,28 @@ def test_what_a_deployment_is_waiting_for_is_told() -> None:
         {"event": "draining", "service": "app", "requests": 2},
         {"event": "draining", "service": "app", "requests": 1},
     ]
+
+
+def test_however_many_targets_are_drained_the_data_plane_is_asked_once_a_second() -> None:
+    case = Case(service("one", A), service("two", B), up=(A, B, C))
+    case.plane.drained_at_once = False
+    case.plane.reports = {
+        "one": [TargetReport("a:1", 1, True)],
+        "two": [TargetReport("b:1", 2, True)],
+    }
+    told: list[Event] = []
+    results = [case.deploy(service(name, C), told.append) for name in ("one", "two")]
+    case.plane.refreshed = 0
+    told.clear()
+    case.pass_time(3)
+    assert case.plane.refreshed == 3
+    assert [event["service"] for event in told].count("one") == 3
+    assert [event["service"] for event in told].count("two") == 3
+    for each in case.plane.draining:
+        each.callback(None)
+    assert results == [[None], [None]]
+    case.pass_time(3)
+    assert case.plane.refreshed == 3
 
 
 def test_a_cancelled_deployment_leaves_the_old_serving() -> None:

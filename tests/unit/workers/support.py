@@ -72,8 +72,8 @@ class FakeProcess:
 
     @ivar said: the kinds of all messages, in their order.
     @ivar snapshot: what it has been told to serve.
-    @ivar forked: whether another process has its end of the channel, too.
     @ivar answers: the Deferreds or values that messages are answered with, by kind.
+    @ivar immortal: whether nobody notices that it is killed.
     """
 
     def __init__(self, pid: int, slot: int, channel: Channel) -> None:
@@ -84,8 +84,7 @@ class FakeProcess:
         self.secrets: list[bytes] = []
         self.snapshot = Snapshot()
         self.stuck = False
-        self.forked = False
-        self.killed = False
+        self.killed = self.immortal = False
         self.ended: str | None = None
         self.answers: dict[str, Any] = {}
         self.channel = Channel()
@@ -109,13 +108,13 @@ class FakeProcess:
 
     def kill(self) -> None:
         self.killed = True
-        self.die("by SIGKILL")
+        if not self.immortal:
+            self.die("by SIGKILL")
 
     def die(self, how: str = "by SIGKILL") -> None:
         if self.ended is None:
             self.ended = how
-            if not self.forked:
-                self.pipe.cut()
+            self.pipe.cut()
 
     def end(self) -> str | None:
         return self.ended
@@ -184,9 +183,6 @@ class Case:
 
     def flow(self) -> None:
         """Let everybody hear what was said, and answer."""
-        for process in self.spawned:
-            if process.pipe.transports[0].disconnected:  # it was aborted
-                process.pipe.cut()
         moved = True
         while moved:
             heard = [p.pipe.flow() for p in self.spawned if not p.stuck and p.ended is None]

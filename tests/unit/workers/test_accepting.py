@@ -9,6 +9,7 @@ import pytest
 
 from kproxy.workers.accepting import MOMENT, Turns
 from kproxy.workers.shares import Shares, shared_memory
+from tests.unit.test_front import Listener
 
 
 class Timer:
@@ -41,20 +42,8 @@ class Loop:
                 timer.action()
 
 
-class Listener:
-    """Writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def pause(self) -> None:
-        self.told.append("pause")
-
-    def resume(self) -> None:
-        self.told.append("resume")
-
-    def close(self) -> None:
-        self.told.append("close")
+class FairListener(Listener):
+    """One that takes turns."""
 
     def accept_now(self) -> None:
         self.told.append("accept")
@@ -68,7 +57,7 @@ class Worker:
         self.loop = Loop()
         loop: Any = self.loop
         self.turns = Turns(loop, self.shares, 0)
-        self.listeners = [Listener(), Listener()]
+        self.listeners = [FairListener(), FairListener()]
         self.turns.listeners.update(self.listeners)
 
     def has(self, own: int, other: int | None) -> bool:

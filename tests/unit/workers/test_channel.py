@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel
 
 from kproxy.workers.channel import AnswerFailed, Channel, ChannelLost
 from kproxy.workers.frames import Decoder, encode
+from tests.unit.control.support import Log
 from tests.unit.workers.support import Pipe
 
 
@@ -69,6 +71,17 @@ def test_a_question_that_breaks_is_answered_with_the_reason() -> None:
     (failure,) = answer
     assert failure.check(AnswerFailed)
     assert failure.getErrorMessage() == "it is too large"
+
+
+def test_what_a_later_version_says_and_this_one_does_not_know_costs_nothing() -> None:
+    channel, pipe = connected(known=lambda message, load: "still here")
+    with Log(LogLevel.critical) as log:
+        channel.tell("news", b"of a kind")
+        unknown, known = outcome(channel.ask("news")), outcome(channel.ask("known"))
+        pipe.flow()
+    assert unknown[0].check(AnswerFailed)
+    assert known == ["still here"]
+    assert [event["log_format"] for event in log.events] == ["a message broke"]
 
 
 def test_when_the_other_side_is_gone_nobody_waits() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from kproxy.workers.channel import Channel
 from kproxy.workers.crew import GRACE, RENEW_AFTER, NotRestarted
@@ -317,6 +317,37 @@ def test_it_is_not_quiet_while_a_process_ends(known: bool) -> None:
         process.die()
         case.pass_time(0.5)
     assert result == [None]
+
+
+def test_it_is_not_quiet_when_who_was_asked_last_is_gone() -> None:
+    case = started(1)
+    result = quiet(case)
+    with Log():
+        case.spawned[0].pipe.cut()
+        assert result == []
+        case.spawned[0].die()
+        case.pass_time(0.5)
+    assert result == [None]
+    assert [guest.pid for guest in case.guests()] == [101]
+
+
+def test_whoever_stops_waiting_for_quiet_is_not_told_that_it_is() -> None:
+    case = started()
+    waiting = Deferred.fromCoroutine(case.workers.crew.quiet())
+    result = outcome(waiting)
+    waiting.cancel()
+    assert result[0].check(CancelledError)
+    case.pass_time(0.2)
+    assert case.alive() == case.spawned
+
+
+def test_workers_that_are_being_stopped_are_handed_on_to_nobody() -> None:
+    case = started()
+    early = quiet(case)
+    case.workers.stop(7.0)
+    late = quiet(case)
+    case.flow()
+    assert [result[0].check(NotRestarted) for result in (early, late)] == [NotRestarted] * 2
 
 
 def test_of_a_worker_that_dies_the_successor_is_handed_on() -> None:

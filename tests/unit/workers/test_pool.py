@@ -12,13 +12,8 @@ from kproxy.config.model import Service, Target, WrapperUse
 from kproxy.dataplane import TargetReport
 from kproxy.snapshot import ServiceState, Snapshot
 from kproxy.tree import WrapperFailed
-from kproxy.workers.crew import (
-    PING_EVERY,
-    RENEW_AFTER,
-    START_LIMIT,
-    NotRestarted,
-)
-from kproxy.workers.member import ANSWER_LIMIT
+from kproxy.workers.crew import PING_EVERY, RENEW_AFTER, NotRestarted
+from kproxy.workers.member import ANSWER_LIMIT, CUT_AFTER, LAST_CHANCE, START_LIMIT
 from kproxy.workers.pace import AT_ONCE
 from tests.unit.control.support import Log
 from tests.unit.workers.support import Case
@@ -264,16 +259,19 @@ def test_a_worker_that_does_not_answer_is_killed_and_nobody_waits_longer() -> No
     assert len(case.alive()) == 2
 
 
-def test_nobody_waits_for_a_worker_whose_channel_outlives_it() -> None:
+def test_nobody_waits_for_a_worker_whose_end_is_not_noticed() -> None:
     case = started()
-    case.spawned[0].stuck = case.spawned[0].forked = True
-    applied = outcome(case.workers.apply(snapshot(B)))
-    case.pass_time(ANSWER_LIMIT + 1)
-    assert case.spawned[0].killed
-    case.pass_time(1)
-    assert applied == [None]
-    assert len(case.alive()) == 2
-    assert len(case.workers.crew.members) == 2
+    process = case.spawned[0]
+    process.immortal = True
+    process.answers["report"] = Deferred()
+    refreshed = outcome(case.workers.refresh())
+    with Log():
+        case.pass_time(ANSWER_LIMIT + LAST_CHANCE + CUT_AFTER - 0.1)
+        assert process.killed
+        assert refreshed == []
+        case.pass_time(0.5)
+    assert refreshed == [None]
+    assert [each["pid"] for each in case.workers.crew.describe()] == [101, 102]
 
 
 def test_a_worker_that_hangs_while_nothing_is_asked_is_found() -> None:
@@ -302,6 +300,19 @@ def test_a_worker_that_does_not_come_up_is_killed() -> None:
     case.pass_time(START_LIMIT + 1)
     assert case.spawned[0].killed
     assert case.spawned[1].said[:2] == ["apply", "open"]
+
+
+def test_a_worker_that_is_slow_to_come_up_is_not_killed_for_what_it_is_told_meanwhile() -> None:
+    case = Case(1)
+    case.workers.start()
+    (slow,) = case.spawned
+    slow.stuck = True
+    case.workers.apply(snapshot(B))
+    case.pass_time(ANSWER_LIMIT + 1)
+    assert not slow.killed
+    slow.stuck = False
+    case.flow()
+    assert slow.said == ["apply", "apply", "open"]
 
 
 def test_workers_that_end_again_and_again_are_started_ever_more_slowly() -> None:
@@ -420,6 +431,68 @@ def test_fresh_workers_that_do_not_come_up_leave_everything_as_it_was() -> None:
     assert [process.pid for process in case.alive()] == [100, 101]
     assert not any("leave" in process.said for process in case.alive())
     assert "open" not in case.spawned[3].said
+
+
+@pytest.mark.parametrize("opening", [False, True], ids=["before", "while"])
+def test_a_fresh_worker_that_dies_before_all_of_them_accept_is_replaced(opening: bool) -> None:
+    case = started()
+    opened: Deferred[None] = Deferred()
+    case.answers["open"] = opened
+    restarted = outcome(case.workers.crew.restart())
+    dies, lives = case.spawned[2:]
+    lives.stuck = not opening
+    case.flow()
+    with Log() as log:
+        dies.die()
+        case.pass_time(0.2)
+        assert restarted == []
+        lives.stuck = False
+        opened.callback(None)
+        case.pass_time(0.2)
+    assert restarted == [None]
+    assert log.texts == ["worker 102 has ended by SIGKILL: its connections are lost"]
+    states = [each["state"] for each in case.workers.crew.describe()]
+    assert states == ["leaving"] * 2 + ["serving"] * 2
+
+
+def test_the_only_fresh_worker_is_replaced_if_it_dies_before_it_accepts() -> None:
+    case = started(1)
+    case.answers["open"] = Deferred()
+    restarted = outcome(case.workers.crew.restart())
+    case.flow()
+    del case.answers["open"]
+    with Log():
+        case.spawned[1].die()
+        case.pass_time(0.2)
+    assert restarted == [None]
+    assert [each["state"] for each in case.workers.crew.describe()] == ["leaving", "serving"]
+
+
+def test_whoever_stops_waiting_for_fresh_workers_does_not_keep_them_from_taking_over() -> None:
+    case = started()
+    opened: Deferred[None] = Deferred()
+    case.answers["open"] = opened
+    restart = case.workers.crew.restart()
+    case.flow()
+    restart.cancel()
+    opened.callback(None)
+    case.flow()
+    states = [each["state"] for each in case.workers.crew.describe()]
+    assert states == ["leaving"] * 2 + ["serving"] * 2
+    for process in case.spawned[:2]:
+        process.die("with status 0")
+    case.pass_time(0.2)
+    assert outcome(case.workers.crew.restart()) == []
+
+
+def test_a_restart_that_nobody_waits_for_any_more_is_given_up_while_workers_start() -> None:
+    case = started()
+    restart = case.workers.crew.restart()
+    restart.addErrback(lambda failure: failure.trap(NotRestarted))
+    restart.cancel()
+    case.flow()
+    assert [process.pid for process in case.alive()] == [100, 101]
+    assert [each["state"] for each in case.workers.crew.describe()] == ["serving"] * 2
 
 
 def test_a_socket_that_comes_later_is_for_fresh_workers_which_take_over() -> None:
