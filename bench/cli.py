@@ -9,7 +9,7 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
@@ -113,6 +113,20 @@ def run(options: argparse.Namespace, cases: Sequence[Case], proxies: Sequence[Pr
                 options.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
+def finish(work: Callable[[], None]) -> int:
+    """Do what was asked for, to the end or until it is interrupted; the exit status."""
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        work()
+    except processes.NotReadyError as failure:
+        print(f"the origin doesn't run: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: everything that was started has been stopped", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the comparison; the exit status."""
     options = arguments(argv)
@@ -126,13 +140,4 @@ def main(argv: Sequence[str]) -> int:
     if any(case.kind is Kind.LOAD for case in cases) and processes.find_program("wrk") is None:
         print(wrk.INSTALL_HINT, file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        run(options, cases, proxies)
-    except processes.NotReadyError as failure:
-        print(f"the origin doesn't run: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: everything that was started has been stopped", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return finish(lambda: run(options, cases, proxies))

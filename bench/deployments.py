@@ -145,7 +145,7 @@ class CommandLineOnly(KProxy):
         self, origin_port: int, listen_port: int, workdir: Path, case: Case
     ) -> processes.Process:
         argv = [str(TWISTD), "-n", "--pidfile=", "kproxy"]
-        argv += ["--http-port", str(listen_port), "--bind", "127.0.0.1"]
+        argv += ["--http-port", str(listen_port), "--https-port", "0", "--bind", "127.0.0.1"]
         own = {"KPROXY_SOCKET": "kproxy.sock", "KPROXY_STATE_DIR": "state"}
         return processes.spawn(argv, workdir, {"PYTHONPATH": self.path, **own})
 
@@ -222,7 +222,7 @@ def memory_of(commands: Commands, pid: int, targets: list[str], count: int) -> d
         deployed = commands.deploy(targets[number % 2])
         took.append((deployed.done - deployed.healthy) * 1e3)
         if number + 1 in (count // 10, count):
-            kept.append(procfs.memory_kb([pid]))
+            kept.append(procfs.memory_kb(procfs.session_pids(pid)))
     return {
         "deployments": count,
         "healthy_to_done_ms": spread(took),

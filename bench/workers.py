@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from typing import Any
 
 from bench import mishaps, origin, processes, procfs, report, spreading, wrk
 from bench.cases import Case, Kind
-from bench.cli import INTERRUPTED, interrupt, machine, positive, tell
+from bench.cli import finish, machine, positive, tell
 from bench.metrics import BUSY, CPU, ERRORS, P50, P99, RPS, STARTUP_MS, Metric, Sample, medians
 from bench.proxies.base import Proxy
 from bench.proxies.kproxy import INSTALLED_TWISTD, KProxy
@@ -340,16 +339,7 @@ def main(argv: Sequence[str]) -> int:
     if reason is not None:
         print(reason, file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        run(options)
-    except processes.NotReadyError as failure:
-        print(f"the origin doesn't run: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: everything that was started has been stopped", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return finish(lambda: run(options))
 
 
 if __name__ == "__main__":

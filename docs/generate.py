@@ -31,6 +31,7 @@ DEFAULTS = {
     "proxy.path_prefix": "`/`",
     "proxy.path_prefixes": "`/`",
     "proxy.run.https_port": "`443`",
+    "x-kproxy.workers": "`auto`",
 }
 """Defaults that depend on something, or that the schema has no one value for."""
 

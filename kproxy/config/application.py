@@ -12,7 +12,7 @@ from kproxy.config.claims import Declared, Services
 from kproxy.config.model import Acme, Service, Target, WrapperUse
 from kproxy.config.node import Node, Position, Rejected, Report, merge
 from kproxy.config.pages import Pages, read_pages
-from kproxy.config.schema import Section, did_you_mean
+from kproxy.config.schema import Boolean, Section, did_you_mean
 from kproxy.config.sections import (
     ACME,
     EXTRAS,
@@ -243,8 +243,7 @@ class _Reader:
         if role.proxy is None:
             return root if enabled else None
         if role.proxy.tag == "bool":
-            wanted = role.proxy.text.lower() in ("true", "yes", "on")
-            return root if wanted else None
+            return root if Boolean().read(role.proxy, self.report) else None
         if role.proxy.tag != "map":
             found = role.proxy.describe()
             role.proxy.report(self.report, f"should be true, false or a map, is {found}")
@@ -260,7 +259,7 @@ class _Reader:
             return
         for name, accessory in accessories.items():
             proxy = accessory.get("proxy")
-            if proxy is None or (proxy.tag == "bool" and proxy.text.lower() == "false"):
+            if proxy is None or (proxy.tag == "bool" and not Boolean().read(proxy, self.report)):
                 continue
             before = len(self.report)
             servers = accessory_servers(accessory, roles, self.report)

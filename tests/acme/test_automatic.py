@@ -36,13 +36,6 @@ DAY = 86400.0
 NAME = "www.example.test"
 
 
-@pytest.fixture(scope="module")
-def turns() -> Iterator[Turns]:
-    turns = Turns()
-    yield turns
-    turns.close()
-
-
 class Ahead:
     """The reactor, in a world where it is later."""
 

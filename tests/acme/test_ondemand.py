@@ -17,13 +17,6 @@ from tests.support.reactor import Turns
 NAME = "shop.example.test"
 
 
-@pytest.fixture(scope="module")
-def turns() -> Iterator[Turns]:
-    turns = Turns()
-    yield turns
-    turns.close()
-
-
 class Application(Resource):
     """Answers with a status.
 

@@ -20,16 +20,13 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import datetime, timedelta, timezone
-from ipaddress import IPv4Address
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.support.certificates import Authority
 from tests.support.ports import free_ports
 
 _PATIENCE = 20.0
@@ -204,28 +201,12 @@ class Pebble:
 
     def _make_certificate(self) -> tuple[Path, Path]:
         """A CA of its own vouches for the CA's own server, as nobody else would."""
-        ca_key, ca_name = ec.generate_private_key(ec.SECP256R1()), _name("The CA's own server's CA")
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(ca_name, ca_name, ca_key)
-        ca = builder.add_extension(x509.BasicConstraints(True, None), True).sign(
-            ca_key, hashes.SHA256()
-        )
-        names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
-        certificate = (
-            _builder(_name("localhost"), ca_name, key)
-            .add_extension(x509.SubjectAlternativeName(names), False)
-            .sign(ca_key, hashes.SHA256())
-        )
+        authority = Authority("The CA's own server's CA")
+        pair = authority.issue("localhost")
         paths = self.folder / "cert.pem", self.folder / "key.pem"
-        self.ca_file.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        paths[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+        self.ca_file.write_text(authority.root)
+        paths[0].write_text(pair.chain)
+        paths[1].write_text(pair.key)
         return paths
 
 
@@ -243,22 +224,3 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
             assert process.poll() is None, f"{process.args} ended with {process.returncode}"
             assert time.monotonic() < deadline, f"{process.args} does not listen on {port}"
             time.sleep(0.02)
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
-    now = datetime.now(timezone.utc)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-    )

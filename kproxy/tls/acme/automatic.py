@@ -241,9 +241,7 @@ class AutomaticCertificates:
             # It was allowed once. When it is renewed, the application is asked again.
             self._service.take(managed, kept)
         else:
-            trouble = self._failures.get(name)
-            if trouble is not None and self._failures.waiting(name):
-                raise NoCertificate(trouble.why)
+            self._service.check(managed)
             await self._on_demand.ask(name)
             if not self._new_names.take():
                 raise NoCertificate("too many new names")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from kproxy.tls.acme.errors import AcmeError, BadAnswer
@@ -31,7 +31,7 @@ def read_chain(text: bytes) -> list[x509.Certificate]:
 def check_chain(chain: list[x509.Certificate], csr_der: bytes, names: Iterable[str]) -> None:
     """@raise BadAnswer: the first certificate is not the one that was asked for."""
     leaf = chain[0]
-    if _public(leaf) != _public(x509.load_der_x509_csr(csr_der)):
+    if leaf.public_key() != x509.load_der_x509_csr(csr_der).public_key():
         raise BadAnswer("the CA sent a certificate for another key")
     missing = {name.lower() for name in names} - set(names_of(leaf))
     if missing:
@@ -85,7 +85,3 @@ def renewal_id(certificate: x509.Certificate) -> str | None:
     # As DER writes an integer: with a zero in front if it would look negative otherwise.
     number = serial.to_bytes(serial.bit_length() // 8 + 1, "big")
     return f"{b64(issuer)}.{b64(number)}"
-
-
-def _public(holder: x509.Certificate | x509.CertificateSigningRequest) -> bytes:
-    return holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -97,8 +97,8 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
         if not self.running:
             return
         if not self._remembered or any(not each.looked_up for each in self.names.values()):
-            if not self._failures.waiting(THE_CA):
-                self._looking_up.start()
+            # Whatever is wrong with the CA: what the store has can be served.
+            self._looking_up.start()
             return
         self._order_what_is_due()
         self._asking.start()
@@ -108,15 +108,18 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
 
         @raise NoCertificate: it can't be had, or not now.
         """
-        now = self._clock.seconds()
-        if managed.served(now):
+        if managed.served(self._clock.seconds()):
             return
-        trouble = self.trouble(managed)
-        if trouble is not None and now < trouble.until:
-            raise NoCertificate(trouble.why)
+        self.check(managed)
         joined = waiter(managed.waiting)
         self.look()
         await joined
+
+    def check(self, managed: Managed) -> None:
+        """@raise NoCertificate: it is too early to order one."""
+        trouble = self.trouble(managed)
+        if trouble is not None and self._clock.seconds() < trouble.until:
+            raise NoCertificate(trouble.why)
 
     def trouble(self, managed: Managed) -> Trouble | None:
         """Why a name has no certificate, or none that is new."""
@@ -338,8 +341,10 @@ class IssuingService(AcmeIssuingService):  # type: ignore[misc]
                 self._panic(failure, managed.name)
 
     def _refuse_waiting(self, why: str) -> None:
-        for managed in self.names.values():
+        for managed in list(self.names.values()):
             if not managed.ordering:
+                if not managed.wanted and managed.kept is None:
+                    self.names.pop(managed.name, None)
                 answer(managed.waiting, NoCertificate(why))
 
     def tell_change(self) -> None:

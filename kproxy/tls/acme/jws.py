@@ -14,6 +14,7 @@ from josepy.jwa import ES256, HS256
 from josepy.jwk import JWKEC
 
 from kproxy.tls.acme.errors import AcmeError
+from kproxy.tls.acme.keys import key_to_pem, new_key
 
 
 class AccountKey:
@@ -26,7 +27,7 @@ class AccountKey:
 
     @classmethod
     def generate(cls) -> AccountKey:
-        return cls(ec.generate_private_key(ec.SECP256R1()))
+        return cls(new_key())
 
     @classmethod
     def from_pem(cls, pem: str) -> AccountKey:
@@ -44,11 +45,7 @@ class AccountKey:
 
     def to_pem(self) -> str:
         """PKCS #8, not encrypted."""
-        return self._key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ).decode()
+        return key_to_pem(self._key)
 
     def sign(
         self, payload: Mapping[str, Any] | None, *, url: str, nonce: str, account_url: str | None

@@ -24,7 +24,7 @@ try:
     import dns.tsig
     import dns.update
 except ImportError as error:
-    raise ImportError("it needs dnspython: pip install 'kproxy[dns]'") from error
+    raise ImportError("it needs dnspython: pip install dnspython") from error
 
 _ASK_TIMEOUT = 5.0
 _UPDATE_TIMEOUT = 10.0

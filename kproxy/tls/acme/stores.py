@@ -86,6 +86,7 @@ class Guarded:
         self._name = name
         self._make = make
         self._store: CertificateStore | None = None
+        self._broken = False
 
     def get(self, server_name: str) -> Deferred[Objects]:
         return self._ask("get", server_name, expected=KeyError)
@@ -112,7 +113,10 @@ class Guarded:
         return self._ask("remove_note", kind, name)
 
     def lock(self, name: str) -> Deferred[Release]:
-        return self._ask("lock", name)
+        def guarded(release: Release) -> Release:
+            return lambda: maybeDeferred(release).addErrback(self._failed, CancelledError)
+
+        return self._ask("lock", name).addCallback(guarded)
 
     def _ask(
         self, method: str, *arguments: Any, expected: type[Exception] = CancelledError
@@ -122,7 +126,11 @@ class Guarded:
                 self._store = self._make()
             return getattr(self._store, method)(*arguments)
 
-        return maybeDeferred(ask).addErrback(self._failed, expected)
+        return maybeDeferred(ask).addCallbacks(self._worked, self._failed, errbackArgs=(expected,))
+
+    def _worked(self, result: Any) -> Any:
+        self._broken = False
+        return result
 
     def _failed(self, failure: Failure, expected: type[Exception]) -> Any:
         if failure.check(CancelledError, expected):
@@ -130,6 +138,9 @@ class Guarded:
         what = f"the certificate store {self._name}"
         if failure.check(OSError):
             raise OSError(f"{what}: {failure.getErrorMessage()}")
-        # Its text may quote what is secret. The log is for its author.
-        _log.failure("{what} failed", failure, what=what)
+        # Its text may quote what is secret. The log is for its author, who need not read the same
+        # again and again: notes are asked for every second.
+        if not self._broken:
+            self._broken = True
+            _log.failure("{what} failed", failure, what=what)
         raise OSError(f"{what} failed: {type(failure.value).__name__}")

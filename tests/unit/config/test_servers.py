@@ -277,6 +277,12 @@ def test_an_accessorys_proxy_is_a_map(files: Files) -> None:
     assert files.problems(text)[0].endswith("accessories.mail.proxy: should be a map, is true")
 
 
+@pytest.mark.parametrize("no", ["false", "no", "Off"])
+def test_an_accessory_that_says_no_is_not_proxied(files: Files, no: str) -> None:
+    text = MINIMAL + f"accessories: {{mail: {{host: m, proxy: {no}}}}}\n"
+    assert [service.name for service in files.load(text).services] == ["app-web"]
+
+
 def test_a_proxied_accessory_needs_a_host(files: Files) -> None:
     text = MINIMAL + "accessories: {mail: {image: m, proxy: {host: a.b}}}\n"
     assert files.problems(text)[0].endswith(

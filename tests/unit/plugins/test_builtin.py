@@ -22,11 +22,6 @@ BUILTIN = {
 }
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
-
-
 def with_wrapper(wrapper: str) -> str:
     return f"service: app\nservers: [a]\nx-kproxy:\n  wrappers:\n  - {wrapper}\n"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +13,6 @@ from kproxy.tls.acme.rfc2136 import Options
 from tests.unit.config.helpers import Files
 
 RESPONDERS = find_dns_responders()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
 
 
 def with_dns(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +18,6 @@ from kproxy.tls.acme.stores import FolderOptions
 from tests.unit.config.helpers import Files
 
 STORES = find_stores()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
 
 
 def with_store(text: str) -> str:

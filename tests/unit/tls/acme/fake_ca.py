@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -17,12 +16,6 @@ from tests.support.certificates import new_key
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
-
-
-def at_once(work: Callable[[], Any], done: Callable[[], None]) -> None:
-    """An `InThread` without a thread."""
-    work()
-    done()
 
 
 def outcome(deferred: Deferred[Any]) -> list[Any]:

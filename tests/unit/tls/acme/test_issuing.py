@@ -16,11 +16,12 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from kproxy.config.model import Acme
 from kproxy.snapshot import Certificate
+from kproxy.threads import at_once
 from kproxy.tls.acme.automatic import AutomaticCertificates
 from kproxy.tls.acme.client import RenewalWindow
 from kproxy.tls.acme.errors import RATE_LIMITED, URN, AcmeError, ChallengeFailed, Unreachable
 from kproxy.tls.acme.store import FolderStore
-from tests.unit.tls.acme.fake_ca import DAY, NOW, FakeCA, at_once, outcome
+from tests.unit.tls.acme.fake_ca import DAY, NOW, FakeCA, outcome
 
 CHECK = 15
 REFUSED = ChallengeFailed("no", subproblems=(("a.test", "wrong answer"),))
@@ -308,6 +309,17 @@ def test_what_is_not_about_a_name_stops_all_orders(world: World, error: AcmeErro
     assert all(automatic.certificate(f"{number}.test") for number in range(20))
 
 
+def test_what_the_store_has_is_served_while_the_ca_is_left_alone(world: World) -> None:
+    before = world.start("b.test")
+    kept = certificate(before, "b.test")
+    outcome(before.stop())
+    world.ca.refuse = {"*": Unreachable("it is down")}
+    automatic = world.start("a.test")
+    automatic.want(["a.test", "b.test"])
+    assert certificate(automatic, "b.test") == kept
+    assert world.ca.orders == ["b.test", "a.test"]
+
+
 def test_an_account_that_is_refused_is_not_asked_for_by_every_name(world: World) -> None:
     world.ca.refuse_accounts = AcmeError("customers only", type=URN + "externalAccountRequired")
     automatic = world.start(*(f"{number}.test" for number in range(20)))
@@ -580,11 +592,34 @@ def test_there_is_a_limit_to_new_names_in_a_minute(world: World) -> None:
     assert outcome(again.obtain("31.a.test")) == [None]
 
 
-def allow(automatic: AutomaticCertificates) -> None:
-    """As if the application allowed everything."""
+def test_while_the_ca_is_left_alone_names_on_demand_are_refused_unasked(world: World) -> None:
+    world.ca.refuse["*"] = Unreachable("it is down")
+    automatic = world.start("a.test", on_demand_url=lambda name: "http://app.test/")
+    asked = allow(automatic)
+    assert outcome(automatic.obtain("b.test")) == ["it is down"]
+    assert asked == []
+    assert list(automatic._service.names) == ["a.test"]
+
+
+def test_names_on_demand_that_wait_for_their_turn_are_forgotten_when_the_ca_fails(
+    world: World,
+) -> None:
+    world.ca.held = {}
+    automatic = world.start(on_demand_url=lambda name: "http://app.test/")
+    allow(automatic)
+    answers = [outcome(automatic.obtain(f"{number}.a.test")) for number in range(6)]
+    world.ca.held["0.a.test"].errback(Unreachable("it is down"))
+    assert answers == [["it is down"], [], [], [], ["it is down"], ["it is down"]]
+    assert list(automatic._service.names) == [f"{number}.a.test" for number in (1, 2, 3)]
+
+
+def allow(automatic: AutomaticCertificates) -> list[str]:
+    """As if the application allowed everything; for what it is asked."""
+    asked: list[str] = []
 
     async def ask(name: str) -> None:
-        pass
+        asked.append(name)
 
     automatic._on_demand.ask = ask  # type: ignore[method-assign]
     automatic._service._permitted = ask
+    return asked

@@ -218,5 +218,5 @@ def test_without_dnspython_the_configuration_says_what_to_install(tmp_path: Path
     assert found.returncode == 1
     assert found.stderr.endswith(
         "the DNS-01 responder rfc2136 can't be imported: "
-        "ImportError: it needs dnspython: pip install 'kproxy[dns]'\n"
+        "ImportError: it needs dnspython: pip install dnspython\n"
     )

@@ -14,12 +14,13 @@ from twisted.logger import capturedLogs
 
 from kproxy.config.model import Acme
 from kproxy.snapshot import HTTPChallenge
+from kproxy.threads import at_once
 from kproxy.tls.acme.automatic import AutomaticCertificates
 from kproxy.tls.acme.errors import ChallengeFailed, Unreachable
 from kproxy.tls.acme.responders import HTTPResponder, TLSResponder
 from kproxy.tls.acme.sharing import LIFE, LOOK_EVERY, SPREADING, Announced, Challenge, Neighbours
 from kproxy.tls.acme.store import FolderStore
-from tests.unit.tls.acme.fake_ca import NOW, FakeCA, at_once, outcome
+from tests.unit.tls.acme.fake_ca import NOW, FakeCA, outcome
 
 DIRECTORY = "https://ca.test/dir"
 HOUR = 3600.0

@@ -17,6 +17,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from txacme.interfaces import ICertificateStore
 
 from kproxy.snapshot import Certificate
+from kproxy.threads import at_once
 from kproxy.tls.acme.filelock import file_lock
 from kproxy.tls.acme.interfaces import Account, Objects
 from kproxy.tls.acme.jws import AccountKey
@@ -28,7 +29,6 @@ from kproxy.tls.acme.store import (
     objects_of,
 )
 from tests.support.certificates import Authority, Pair, key_pem, new_key
-from tests.unit.tls.acme.fake_ca import at_once
 
 STAGING = "https://ca.test/staging/directory"
 

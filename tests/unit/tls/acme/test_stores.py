@@ -13,11 +13,12 @@ from twisted.logger import capturedLogs
 from kproxy.config.model import Acme, WrapperUse
 from kproxy.plugins import CertificateStorePlugin, find_stores
 from kproxy.snapshot import Certificate
+from kproxy.threads import at_once
 from kproxy.tls.acme.interfaces import CertificateStore
 from kproxy.tls.acme.store import folder_name, objects_of
 from kproxy.tls.acme.stores import FolderOptions, StoreSurroundings, make_store
 from tests.support.certificates import Authority
-from tests.unit.tls.acme.fake_ca import at_once, outcome
+from tests.unit.tls.acme.fake_ca import outcome
 
 DIRECTORY = "https://ca.test/dir"
 METHODS: list[tuple[str, tuple[Any, ...]]] = [
@@ -121,7 +122,43 @@ def test_what_it_raises_is_an_oserror_that_tells_no_secret(
     assert any("log_failure" in event for event in logs)
 
 
-@pytest.mark.parametrize(("method", "arguments"), METHODS)
+def test_what_it_raises_again_and_again_is_logged_once_until_it_has_worked() -> None:
+    answers: list[Any] = [RuntimeError("down")] * 3 + [None, RuntimeError("down")]
+
+    def work() -> None:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    store = doing(work)
+    logged = []
+    while answers:
+        with capturedLogs() as logs:
+            outcome(store.notes("challenge"))
+        logged.append(sum("log_failure" in event for event in logs))
+    assert logged == [1, 0, 0, 0, 1]
+
+
+def test_a_lock_that_it_can_not_give_back_tells_no_secret() -> None:
+    def release() -> None:
+        raise RuntimeError("password s3cret")
+
+    (given,) = outcome(doing(lambda: succeed(release)).lock("a.test"))
+    assert outcome(given()) == ["the certificate store theirs failed: RuntimeError"]
+
+
+def test_how_it_gives_a_lock_back_may_be_a_coroutine() -> None:
+    async def release() -> str:
+        return "free"
+
+    async def lock() -> Any:
+        return release
+
+    (given,) = outcome(doing(lock).lock("a.test"))
+    assert outcome(given()) == ["free"]
+
+
+@pytest.mark.parametrize(("method", "arguments"), METHODS[:-1])
 def test_its_methods_may_be_coroutines(method: str, arguments: tuple[Any, ...]) -> None:
     async def work() -> str:
         return "answer"
