@@ -171,7 +171,11 @@ class IResponseSink(Interface):
         """
 
     def register_producer(producer: object) -> None:
-        """Tell who makes the body (an `IPushProducer`), so that a slow client can slow it."""
+        """Tell who makes the body (an `IPushProducer`), so that a slow client can slow it.
+
+        It may also be a `kproxy.transfer.Source`. That is for a sink which gets the body as it is made
+        only, so that a filter has to ask (`Lifecycle.maker_for`) whether it does.
+        """
 
     def unregister_producer() -> None:
         """The producer has made everything."""

@@ -6,17 +6,15 @@ in a thread, except where the kernel has the data at hand: a slow disk stalls on
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
 from kproxy.stored import PIECE, MemoryBody, SpooledBody, StoredBody
 from kproxy.threads import InThread
+from kproxy.transfer import Source, Transfer
 
 Pairs = list[tuple[bytes, bytes]]
-MOST_PARTS = 512
-"""Parts that one call to the kernel takes; the limit is 1024 everywhere (IOV_MAX)."""
 
 
 class Spool:
@@ -25,6 +23,7 @@ class Spool:
     @param memory: bytes that it may hold in memory.
     @param pause: called when what waits for the disk is that much; the sender should pause.
     @param resume: called when there is room again.
+    @param source: where a thread may fetch the rest of the body by itself, if there is such a thing.
     @ivar size: bytes taken so far.
     """
 
@@ -37,6 +36,7 @@ class Spool:
         "_pause",
         "_paused",
         "_resume",
+        "_source",
         "_waiting",
         "_writing",
         "error",
@@ -49,6 +49,7 @@ class Spool:
         in_thread: InThread,
         pause: Callable[[], object],
         resume: Callable[[], object],
+        source: Source | None = None,
     ) -> None:
         self.size = 0
         self.error: OSError | None = None
@@ -56,6 +57,7 @@ class Spool:
         self._in_thread = in_thread
         self._pause = pause
         self._resume = resume
+        self._source = source
         self._parts: list[bytes] = []
         self._waiting = 0  # bytes that wait in memory
         self._writing = 0  # bytes that a thread is writing
@@ -81,35 +83,36 @@ class Spool:
                 self._give_up(error)
                 return
         if not self._writing and (self._waiting >= self._memory // 2 or self._finished):
-            parts, self._parts = self._parts, []
-            self._writing, self._waiting = self._waiting, 0
-            self._in_thread(lambda: self._write_out(parts), self._written)
+            self._begin_to_write()
         if not self._paused and self._waiting + self._writing >= max(self._memory, PIECE):
             self._paused = True
             self._pause()
+
+    def _begin_to_write(self) -> None:
+        """Have a thread write all that waits and fetch what has come behind it. Meanwhile the sender
+        is paused, since nothing that it sends could go between."""
+        parts, self._parts = self._parts, []
+        self._writing, self._waiting = self._waiting, 0
+        source = self._source
+        lent = None if source is None else source.lend_socket()
+        if lent is not None and not self._paused:
+            self._paused = True
+            self._pause()
+        transfer = Transfer(self._file, parts, lent)
+        self._in_thread(transfer.run, lambda: self._written(transfer))
 
     def _give_up(self, error: OSError) -> None:
         self.error = error
         self._parts = []
         self._waiting = 0
 
-    def _write_out(self, parts: list[bytes]) -> None:
-        try:
-            descriptor = self._file.fileno()
-            for first in range(0, len(parts), MOST_PARTS):
-                some = parts[first : first + MOST_PARTS]
-                rest = sum(map(len, some)) - os.writev(descriptor, some)
-                if rest:
-                    data = memoryview(b"".join(some))[-rest:]
-                    while data:
-                        data = data[os.write(descriptor, data) :]
-        except OSError as error:
-            self.error = error
-
-    def _written(self) -> None:
+    def _written(self, transfer: Transfer) -> None:
         self._writing = 0
-        if self.error is not None:
-            self._give_up(self.error)
+        self.size += transfer.fetched
+        if transfer.error is not None:
+            self._give_up(transfer.error)
+        if transfer.fetched:
+            self._source.taken(transfer.fetched)  # type: ignore[union-attr]
         if self._parts:
             self._spill()
         elif self._finished is not None:

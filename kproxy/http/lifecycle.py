@@ -221,6 +221,10 @@ class Lifecycle:
     def add_filter(self, make: Callable[[Any, Any], Any]) -> None:
         self._sink = make(self, self._sink)
 
+    def maker_for(self, sink: Any) -> Any:
+        """The producer of the response, if nobody stands between it and a sink; else None."""
+        return self.producer if self._sink is sink else None
+
     def begun(self) -> bool:
         return self.response_begun
 

@@ -14,7 +14,11 @@ The rules that keep it right:
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kproxy.http.chunked import BadChunk, ChunkedDecoder
@@ -227,6 +231,32 @@ class UpstreamConnection:
                     self._persistent = False
                 self._end(exchange, decoder.trailers)
 
+    def lend_socket(self) -> tuple[int, int] | None:
+        """For `kproxy.transfer.Source`: if it is known how much is left of the body, and some is there.
+
+        It is a copy of the socket, so that a thread which still reads when this one is closed does not
+        read from another one that has got its number.
+        """
+        left = self._left
+        if not left or left < 0 or self.transport.is_closing():
+            return None
+        socket = self.transport.get_extra_info("socket")
+        if socket is None:
+            return None
+        try:
+            number = socket.fileno()
+            return (os.dup(number), left) if _unread(number) else None
+        except OSError:
+            return None
+
+    def taken(self, size: int) -> None:
+        """So much of the body was read from the socket that was lent."""
+        exchange = self._exchange
+        if exchange is not None:
+            self._left -= size  # type: ignore[operator]
+            if not self._left:
+                self._end(exchange, [])
+
     def _end(self, exchange: AnyExchange, trailers: Pairs) -> None:
         self._release()
         exchange.response_ends(trailers)
@@ -327,6 +357,11 @@ class _LargeReads(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._connection.resume_writing()
+
+
+def _unread(descriptor: int) -> int:
+    """Bytes that have come over a socket and wait in the kernel."""
+    return int.from_bytes(ioctl(descriptor, FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _partition(data: Received) -> tuple[bytes, bytes, Received]:

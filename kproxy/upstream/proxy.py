@@ -261,7 +261,7 @@ class Exchange:
         """Whether client and target speak another protocol now, whose end nobody can foresee."""
         return bool(self._request.code == 101 and self._request.begun())
 
-    # IPushProducer: a slow client slows the target.
+    # IPushProducer: a slow client slows the target; and `kproxy.transfer.Source`.
 
     def pauseProducing(self) -> None:
         if self._connection is not None:
@@ -273,6 +273,13 @@ class Exchange:
 
     def stopProducing(self) -> None:
         self._drop()
+
+    def lend_socket(self) -> tuple[int, int] | None:
+        return None if self._connection is None else self._connection.lend_socket()
+
+    def taken(self, size: int) -> None:
+        if self._connection is not None:
+            self._connection.taken(size)
 
     # Ends.
 

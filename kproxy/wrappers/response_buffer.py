@@ -12,12 +12,13 @@ from twisted.web.resource import IResource
 from zope.interface import classImplements, implementer
 
 from kproxy.errors import answer_error
-from kproxy.http.lifecycle import lend, response_fields
+from kproxy.http.lifecycle import Lifecycle, lend, response_fields
 from kproxy.interfaces import IBodyReceiver, IResponseSink
 from kproxy.spool import Spool
 from kproxy.stored import StoredBody
 from kproxy.streaming import streaming
 from kproxy.threads import InThread, reactor_threads
+from kproxy.transfer import CAN_FETCH, Source
 from kproxy.wrappers.base import Wrapper
 
 MIB = 1 << 20
@@ -112,13 +113,16 @@ class _Held:
     def _completes(self, size: int) -> bool:
         """Whether the body is whole with the next so many bytes, and may be held in memory."""
         options = self._options
-        length = response_fields(self._request).get(b"content-length")
         size += self._size
         return (
-            length is not None
-            and int(length[1]) == size <= options.memory
+            self._announced() == size <= options.memory
             and (not options.max_body or size <= options.max_body)
-        )
+        )  # fmt: skip
+
+    def _announced(self) -> int:
+        """The Content-Length; -1: there is none."""
+        length = response_fields(self._request).get(b"content-length")
+        return -1 if length is None else int(length[1])
 
     def _pass_on(self) -> None:
         """Begin, with what has been collected in memory."""
@@ -129,10 +133,20 @@ class _Held:
 
     def _spill(self) -> None:
         options = self._options
-        self._spool = Spool(options.memory, options.in_thread, self._pause, self._resume)
+        self._spool = Spool(
+            options.memory, options.in_thread, self._pause, self._resume, self._source()
+        )
         parts, self._parts = self._parts, []
         for part in parts:
-            self._spool.write(part)
+            self._spool.write(part)  # only with the last is it enough to be written
+
+    def _source(self) -> Source | None:
+        """Who makes the response, if whoever writes the file may fetch the rest from there."""
+        request, limit = self._request, self._options.max_body
+        if not CAN_FETCH or not isinstance(request, Lifecycle) or 0 < limit < self._announced():
+            return None
+        producer = request.maker_for(self)
+        return producer if hasattr(producer, "lend_socket") else None
 
     def _too_large(self) -> None:
         request = self._request
@@ -165,6 +179,7 @@ class _Held:
             answer_error(self._request, 500)
             return
         self._spool = None  # which knows this, so that its file would stay open
+        self._size = spool.size
         self._set_length()
         sink = self._sink
         sink.begin()

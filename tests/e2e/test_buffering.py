@@ -209,6 +209,32 @@ def test_large_bodies_go_through_a_file_that_has_no_name_and_come_out_whole(
     wait_until("the files are closed", lambda: temporary_files(proxy) == 0)
 
 
+def test_one_connection_brings_one_large_body_after_the_other(proxy: Proxy, target: Target) -> None:
+    wires = set()
+
+    def script(wire: Wire, request: Request) -> None:
+        wires.add(wire)
+        wire.send(response_text(PIECE * int(request.target.strip("/"))))
+
+    target.script = script
+    for size in (1, 20, 3, 40, 2):
+        assert proxy.get(f"/{size}", "large.example").body == PIECE * size
+    assert len(wires) == 1
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_target_that_breaks_off_a_large_body_is_502(
+    proxy: Proxy, target: Target, reset: bool
+) -> None:
+    def script(wire: Wire, request: Request) -> None:
+        wire.send(response_text(PIECE * 10)[: -2 * MIB])
+        wire.reset() if reset else wire.close()
+
+    target.script = script
+    assert proxy.get(host="large.example").status == 502
+    wait_until("the file is closed", lambda: temporary_files(proxy) == 0)
+
+
 def test_a_small_body_needs_no_file(proxy: Proxy, target: Target) -> None:
     counts = []
 
@@ -275,19 +301,20 @@ def on_disk(descriptor):
     return name.startswith(os.environ["TMPDIR"]) and name.endswith("(deleted)")
 
 
-def instead_of(name):
+def instead_of(name, number=0):
     write = getattr(os, name)
 
-    def other(descriptor, *data):
-        if on_disk(descriptor):
+    def other(*arguments):
+        if on_disk(arguments[number]):
             FAULT
-        return write(descriptor, *data)
+        return write(*arguments)
 
     setattr(os, name, other)
 
 
 for name in ("write", "writev", "pwrite", "pwritev"):
     instead_of(name)
+instead_of("splice", 1)
 """
 HANGS = """while not os.path.exists(os.environ["GO_ON"]):
                 time.sleep(0.01)"""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from socket import socketpair
 from typing import Any
 
 import pytest
 
 from kproxy.spool import Spool
 from kproxy.stored import PIECE, StoredBody
+from kproxy.transfer import Source
 from tests.unit.http.memory import Receiver
 
 KB = 1024
@@ -47,14 +49,17 @@ class Threads:
 class Case:
     """A spool, and what it told."""
 
-    def __init__(self, memory: int = 100) -> None:
+    def __init__(
+        self, memory: int = 100, source: Source | None = None, told: list[str] | None = None
+    ) -> None:
         self.threads = Threads()
-        self.told: list[str] = []
+        self.told: list[str] = [] if told is None else told
         self.spool = Spool(
             memory,
             self.threads,
             lambda: self.told.append("pause"),
             lambda: self.told.append("resume"),
+            source,
         )
 
     def finish(self) -> StoredBody:
@@ -143,6 +148,74 @@ def test_the_end_waits_for_the_disk() -> None:
     case.threads.run()
     assert case.told == ["finished"]
     assert taken(case.spool.body([(b"X", b"y")]), case.threads) == b"x" * 101 + b"y"
+
+
+# A sender whose socket can be read from.
+
+
+class Socket:
+    """Something that makes a body of what comes over a socket.
+
+    @ivar told: as `Case.told`, and what was taken.
+    """
+
+    def __init__(self, told: list[str]) -> None:
+        self.theirs, self.ours = socketpair()
+        self.ours.setblocking(False)
+        self.told = told
+
+    def lend_socket(self) -> tuple[int, int] | None:
+        return os.dup(self.ours.fileno()), 1000
+
+    def taken(self, size: int) -> None:
+        self.told.append(f"taken {size}")
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+
+
+@pytest.fixture
+def lending() -> Iterator[tuple[Case, Socket]]:
+    told: list[str] = []
+    socket = Socket(told)
+    yield Case(source=socket, told=told), socket
+    socket.close()
+
+
+def test_a_sender_is_paused_while_its_socket_is_read_and_hears_what_was_taken(
+    lending: tuple[Case, Socket],
+) -> None:
+    case, socket = lending
+    for _ in range(2):
+        case.told.clear()
+        case.spool.write(b"x" * 101)
+        assert case.told == ["pause"]
+        socket.theirs.sendall(b"y" * 99)
+        case.threads.run()
+        assert case.told == ["pause", "taken 99", "resume"]
+    body = case.finish()
+    assert body.length == case.spool.size == 400
+    assert taken(body, case.threads) == 2 * (b"x" * 101 + b"y" * 99)
+
+
+def test_a_socket_is_not_read_for_less_than_is_worth_a_thread(
+    lending: tuple[Case, Socket],
+) -> None:
+    case, _ = lending
+    case.spool.write(b"x" * 101)
+    case.threads.run()
+    case.told.clear()
+    case.spool.write(b"x" * 49)
+    assert case.told == []
+    assert not case.threads.jobs
+
+
+def test_an_empty_socket_is_nothing_taken(lending: tuple[Case, Socket]) -> None:
+    case, _ = lending
+    case.spool.write(b"x" * 101)
+    case.threads.run()
+    assert case.told == ["pause", "resume"]
 
 
 # Errors.

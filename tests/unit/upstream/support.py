@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import BufferedProtocol
 from collections.abc import Callable
+from socket import socket
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -59,9 +60,16 @@ class Lender(Carrier):
     """Reads as asyncio's transports do: where a protocol says, and where others read afterwards.
 
     @ivar lent: how often.
+    @ivar kernel: a socket with what has come and was not read yet, for who reads past the transport.
     """
 
     lent = 0
+    kernel: socket | None = None
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "socket" and self.kernel is not None:
+            return self.kernel
+        return super().get_extra_info(name, default)
 
     def dataReceived(self, data: bytes) -> None:
         while data and isinstance(self._protocol, BufferedProtocol):
