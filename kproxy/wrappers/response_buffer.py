@@ -3,6 +3,7 @@ a target that breaks off half-way is a clean error."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,7 +168,8 @@ class _Held:
             self._pass_on()
             self._sink.finish()
         else:
-            self._spool.finish(self._spooled)
+            request = self._request
+            self._spool.finish(lambda: _attempt(request, self._spooled))
 
     def _spooled(self) -> None:
         """All of it is in the file now."""
@@ -254,11 +256,11 @@ class _Sender:
             self._body.start(self)
 
     def body_data(self, data: bytes) -> None:
-        self._sink.write(data)
+        _attempt(self._request, self._sink.write, data)
 
     def body_end(self, trailers: list[tuple[bytes, bytes]]) -> None:
         self._sink.unregister_producer()
-        self._sink.finish()
+        _attempt(self._request, self._sink.finish)
 
     def body_lost(self, reason: Exception) -> None:
         _log.error("a buffered response was lost: {reason}", reason=reason)
@@ -277,3 +279,12 @@ class _Sender:
 
     def stopProducing(self) -> None:
         self._body.stop()
+
+
+def _attempt(request: Any, call: Callable[..., object], *arguments: Any) -> None:
+    """Call what a wrapper's filter may break, where whoever called this can't tell the client."""
+    try:
+        call(*arguments)
+    except Exception:
+        _log.failure("{request} failed", request=request)
+        answer_error(request, 500)

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 
 from kproxy.config.model import Target
+from kproxy.streaming import streaming
 from kproxy.wrappers.base import Filter, Wrapper
 from tests.unit.http.memory import Incomplete, Wire, get, post, read_message, read_messages
 from tests.unit.upstream.support import Proxy, answer, one_message
@@ -217,7 +218,7 @@ class Breaks(Wrapper):
         self.method = method
 
     def render(self, request: Any) -> Any:
-        request.add_filter(self.make)
+        streaming(request).add_filter(self.make)
         return self.wrapped.render(request)
 
     def make(self, request: Any, sink: Any) -> Filter:

@@ -15,6 +15,7 @@ from kproxy.streaming import streaming
 from kproxy.wrappers.base import Filter, Wrapper
 from kproxy.wrappers.error_pages import ErrorPages
 from kproxy.wrappers.response_buffer import Options, ResponseBuffer
+from tests.unit.upstream.test_failures import Breaks
 from tests.unit.wrappers.support import Held, Producer, Says, Serve, Threads, get
 from tests.unit.wrappers.test_request_buffer import open_files
 
@@ -369,6 +370,18 @@ def test_a_spilled_file_that_can_not_be_read_cuts_the_client_off(
     client.send(get())
     assert client.cut
     assert [response for response in client.responses() if response.complete] == []
+
+
+@pytest.mark.parametrize("method", ["begin", "write", "finish"])
+def test_a_filter_that_fails_with_a_spilled_response_keeps_nobody_waiting(
+    serve: Serve, method: str
+) -> None:
+    threads = Threads(at_once=False)
+    tree = Breaks(buffer(Says(*PIECES), memory=1000, in_thread=threads), method)
+    client = serve(tree).connect()
+    client.send(get())
+    threads.run()
+    assert client.cut or client.response().code == 500
 
 
 class Refuses(Resource):
