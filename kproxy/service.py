@@ -134,7 +134,9 @@ class ProxyService(Service):
                 self._output.write,
                 metrics=bool(metrics_port),
             )
-            self._workers.inherit(legacy.workers, legacy.counted, legacy.measured)
+            self._workers.inherit(
+                legacy.workers, legacy.counted, legacy.measured, bytes.fromhex(legacy.secret)
+            )
         else:
             self._front = Front(own, self._network, self._reactor, most, self._sockets)
             self._data_plane = own
@@ -360,6 +362,7 @@ class ProxyService(Service):
             healthy=self._controller.healthy(),
             counted=merged((self._workers.counted(), counters(self._measured_here()))),
             measured=self._workers.last_measured(),
+            secret=self._workers.secret.hex(),
             daemon=self._daemon,
             pidfile=self._legacy.pidfile or twistd.get("pidfile") or "",
         )

@@ -36,6 +36,8 @@ class Legacy:
     """What workers that have ended had counted."""
     measured: Mapping[str, Measured] = field(default_factory=dict)
     """What each of the others measured when it was last asked, by its process id."""
+    secret: str = ""
+    """By which workers resume each other's TLS sessions, in base 16."""
     daemon: bool = False
     """Whether the process is in the background, whatever the command line says now."""
     pidfile: str = ""

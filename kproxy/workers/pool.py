@@ -46,6 +46,7 @@ class Workers:
     @ivar certificate_wanted: see `kproxy.dataplane.DataPlane`.
     @ivar target_refused: see there.
     @ivar crew: the workers; whoever only wants to know of their life asks there.
+    @ivar secret: by which workers resume each other's TLS sessions.
     """
 
     certificate_wanted: Callable[[str], Deferred[None]]
@@ -72,7 +73,7 @@ class Workers:
         self._tls_sockets = tls_sockets
         self._totals = Totals()
         self._snapshot = Snapshot()
-        self._secret = os.urandom(32)  # so that workers resume each other's TLS sessions
+        self.secret = os.urandom(32)
         self._adopt = adopt
         self._guests: tuple[Guest, ...] = ()
         self._measured_before: dict[str, Measured] = {}
@@ -181,14 +182,20 @@ class Workers:
         self.crew.start(self._guests, self._adopt)
 
     def inherit(
-        self, guests: Sequence[Guest], counted: Measured, measured: Mapping[str, Measured]
+        self,
+        guests: Sequence[Guest],
+        counted: Measured,
+        measured: Mapping[str, Measured],
+        secret: bytes = b"",
     ) -> None:
         """Go on where another program was that ran in this process; before the start.
 
         @param guests: its workers, which serve until fresh ones have taken over.
         @param counted: what others of its workers had counted, which have ended.
         @param measured: what its workers measured when they were last asked, by their process ids.
+        @param secret: what it had; empty: nothing.
         """
+        self.secret = secret or self.secret
         self._guests = tuple(guests)
         self._measured_before = dict(measured)
         self._totals.inherit(counted)
@@ -239,7 +246,7 @@ class Workers:
 
         @return: fires when it has understood.
         """
-        member.channel.tell("secret", self._secret)
+        member.channel.tell("secret", self.secret)
         return member.ask(START_LIMIT, "apply", dumps(difference(Snapshot(), self._snapshot)))
 
     def _certificate(self, message: Message, load: bytes) -> Deferred[None]:

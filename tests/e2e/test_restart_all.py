@@ -617,6 +617,26 @@ def test_https_goes_on(stage: Stage) -> None:
     assert certificate() == before
 
 
+def test_tls_sessions_are_resumed_by_the_workers_of_the_new_program(stage: Stage) -> None:
+    target = stage.target(says("one"))
+    proxy = https_proxy(
+        stage,
+        {"app": {"hosts": [target.address], "proxy": {"ssl": True}}},
+        options=("--workers", "2"),
+    )
+    serving(proxy)
+    context, session = client(), None
+    for resumed in (False, True):
+        with proxy.connect_tls(context, session=session) as wire:
+            assert isinstance(wire.sock, ssl.SSLSocket)
+            wire.send(request_text())
+            assert wire.read_response().status == 200
+            assert wire.sock.session_reused == resumed
+            session = wire.sock.session
+        if not resumed:
+            replace(proxy)
+
+
 # In the background.
 
 
