@@ -28,6 +28,7 @@ class Spool:
     """
 
     __slots__ = (
+        "_fetching",
         "_file",
         "_finished",
         "_in_thread",
@@ -61,14 +62,15 @@ class Spool:
         self._parts: list[bytes] = []
         self._waiting = 0  # bytes that wait in memory
         self._writing = 0  # bytes that a thread is writing
+        self._fetching = False  # whether it reads from the source, too
         self._paused = False
         self._file: Any = None
         self._finished: Callable[[], object] | None = None
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
-        if self.error is not None:
-            return  # nothing will come of it; the end tells
+        if self.error is not None or not data:
+            return  # where there was an error, nothing will come of it; the end tells
         self._waiting += len(data)
         self._parts.append(data)
         if self._waiting > self._memory or self._file is not None:
@@ -84,22 +86,26 @@ class Spool:
                 return
         if not self._writing and (self._waiting >= self._memory // 2 or self._finished):
             self._begin_to_write()
-        if not self._paused and self._waiting + self._writing >= max(self._memory, PIECE):
-            self._paused = True
-            self._pause()
+        self._set_pace()
 
     def _begin_to_write(self) -> None:
-        """Have a thread write all that waits and fetch what has come behind it. Meanwhile the sender
-        is paused, since nothing that it sends could go between."""
+        """Have a thread write all that waits and fetch what has come behind it."""
         parts, self._parts = self._parts, []
         self._writing, self._waiting = self._waiting, 0
-        source = self._source
-        lent = None if source is None else source.lend_socket()
-        if lent is not None and not self._paused:
-            self._paused = True
-            self._pause()
+        lent = None if self._source is None else self._source.lend_socket()
+        if lent is not None:
+            self._fetching = True
+            self._set_pace()
         transfer = Transfer(self._file, parts, lent)
         self._in_thread(transfer.run, lambda: self._written(transfer))
+
+    def _set_pace(self) -> None:
+        """Pause the sender, or let it go on. While a thread fetches what it has sent, nobody else may
+        read that."""
+        too_much = self._waiting + self._writing >= max(self._memory, PIECE)
+        if self._paused != (self._fetching or too_much):
+            self._paused = not self._paused
+            (self._pause if self._paused else self._resume)()
 
     def _give_up(self, error: OSError) -> None:
         self.error = error
@@ -108,6 +114,7 @@ class Spool:
 
     def _written(self, transfer: Transfer) -> None:
         self._writing = 0
+        self._fetching = False
         self.size += transfer.fetched
         if transfer.error is not None:
             self._give_up(transfer.error)
@@ -119,9 +126,7 @@ class Spool:
             # Who is told holds this spool: forgetting them lets the file close without the collector.
             finished, self._finished = self._finished, None
             finished()
-        if self._paused and self._waiting + self._writing < max(self._memory, PIECE):
-            self._paused = False
-            self._resume()
+        self._set_pace()
 
     def finish(self, done: Callable[[], object]) -> None:
         """Call `done` when all of it is where it belongs; at once if that is in memory."""

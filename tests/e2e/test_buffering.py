@@ -209,17 +209,31 @@ def test_large_bodies_go_through_a_file_that_has_no_name_and_come_out_whole(
     wait_until("the files are closed", lambda: temporary_files(proxy) == 0)
 
 
-def test_one_connection_brings_one_large_body_after_the_other(proxy: Proxy, target: Target) -> None:
+@pytest.mark.parametrize("clients", [1, 6])
+def test_connections_bring_one_large_body_after_the_other(
+    proxy: Proxy, target: Target, clients: int
+) -> None:
     wires = set()
+    whole: list[bool] = []
 
     def script(wire: Wire, request: Request) -> None:
         wires.add(wire)
         wire.send(response_text(PIECE * int(request.target.strip("/"))))
 
+    def client() -> None:
+        with proxy.connect() as wire:
+            for size in (1, 20, 3, 40, 2):
+                wire.send(request_text("GET", f"/{size}", "large.example"))
+                whole.append(wire.read_response().body == PIECE * size)
+
     target.script = script
-    for size in (1, 20, 3, 40, 2):
-        assert proxy.get(f"/{size}", "large.example").body == PIECE * size
-    assert len(wires) == 1
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert whole == [True] * 5 * clients
+    assert len(wires) <= clients
 
 
 @pytest.mark.parametrize("reset", [False, True])

@@ -157,15 +157,17 @@ class Socket:
     """Something that makes a body of what comes over a socket.
 
     @ivar told: as `Case.told`, and what was taken.
+    @ivar lends: whether there is anything to be had.
     """
 
     def __init__(self, told: list[str]) -> None:
         self.theirs, self.ours = socketpair()
         self.ours.setblocking(False)
         self.told = told
+        self.lends = True
 
     def lend_socket(self) -> tuple[int, int] | None:
-        return os.dup(self.ours.fileno()), 1000
+        return (os.dup(self.ours.fileno()), 1000) if self.lends else None
 
     def taken(self, size: int) -> None:
         self.told.append(f"taken {size}")
@@ -197,6 +199,23 @@ def test_a_sender_is_paused_while_its_socket_is_read_and_hears_what_was_taken(
     body = case.finish()
     assert body.length == case.spool.size == 400
     assert taken(body, case.threads) == 2 * (b"x" * 101 + b"y" * 99)
+
+
+def test_a_sender_that_was_paused_before_stays_so_while_its_socket_is_read(
+    lending: tuple[Case, Socket],
+) -> None:
+    case, socket = lending
+    socket.lends = False
+    case.spool.write(b"x" * 101)
+    case.spool.write(b"x" * (PIECE - 101))
+    assert case.told == ["pause"]  # together that is too much
+    socket.lends = True
+    socket.theirs.sendall(b"y" * 99)
+    case.threads.run_one()
+    assert case.told == ["pause"]  # for another reason now
+    case.threads.run_one()
+    assert case.told == ["pause", "taken 99", "resume"]
+    assert taken(case.finish(), case.threads) == b"x" * PIECE + b"y" * 99
 
 
 def test_a_socket_is_not_read_for_less_than_is_worth_a_thread(
