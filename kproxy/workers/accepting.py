@@ -110,6 +110,8 @@ class OneByOne:
         turns: Turns,
     ) -> None:
         self._loop = loop
+        self._watch = getattr(loop, "add_listener", loop.add_reader)  # see `kproxy.loop`
+        self._unwatch = getattr(loop, "remove_listener", loop.remove_reader)
         self._sock = sock
         self._factory = factory
         self._turns = turns
@@ -120,7 +122,7 @@ class OneByOne:
     def resume(self) -> None:
         if not self._accepting and self._sock.fileno() >= 0:
             self._accepting = True
-            self._loop.add_reader(self._sock, self._readable)
+            self._watch(self._sock, self._readable)
 
     def pause(self) -> None:
         if self._retry is not None:
@@ -128,7 +130,7 @@ class OneByOne:
             self._retry = None
         if self._accepting:
             self._accepting = False
-            self._loop.remove_reader(self._sock)
+            self._unwatch(self._sock)
 
     def close(self) -> None:
         self.pause()
