@@ -16,6 +16,7 @@ import re
 from typing import Final
 
 from kproxy.http.headers import FIELD_VALUE, TOKEN, BadField, Field, FieldCache, FieldMap
+from kproxy.http.hosts import learn_host
 
 MAX_REQUEST_LINE: Final = 8 * 1024
 MAX_HEAD: Final = 64 * 1024
@@ -54,8 +55,6 @@ NOT_IN_TARGET: Final = bytes([*range(0x21), 0x23, 0x7F])
 """Octets that a request target does not hold: space, controls, ``#``. Octets over 0x7F are not of the
 RFC's grammar, but curl sends a path as it was typed, and no server takes them for a delimiter."""
 
-_REG_NAME: Final = TOKEN.translate(None, b"#^`|") + b"(),;="
-"""RFC 3986 section 3.2.2: unreserved, escapes, sub-delims."""
 _VERSION: Final = re.compile(rb"HTTP/[02-9]\.[0-9]")
 _VERSIONS: Final = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 METHODS: Final = frozenset(
@@ -218,23 +217,6 @@ def _connection(fields: dict[bytes, Field], marks: int, keep_alive: bool) -> tup
     return keep_alive, upgrade
 
 
-def valid_host(host: bytes) -> bool:
-    """Whether this is a Host (RFC 9110 section 7.2): a name or an address, and maybe a port."""
-    name = host
-    if host.startswith(b"["):
-        name, bracket, port = host[1:].partition(b"]")
-        if not bracket or name.translate(None, b"0123456789abcdefABCDEF:."):
-            return False
-        if port and not port.startswith(b":"):
-            return False
-        port = port[1:]
-    else:
-        name, _, port = host.partition(b":")
-        if name.translate(None, _REG_NAME):
-            return False
-    return bool(name) and (not port or (port.isdigit() and len(port) <= 5))
-
-
 class HeadParser:
     """Reads heads; one for a process, since what it remembers serves every connection."""
 
@@ -273,14 +255,8 @@ class HeadParser:
         return fields, marks
 
     def _check_host(self, host: bytes) -> None:
-        if host in self._hosts:
-            return
-        if not valid_host(host):
+        if host not in self._hosts and not learn_host(host, self._hosts):
             raise BadHead("Host is not a host")
-        if len(host) <= FieldCache.LONGEST_LINE:
-            if len(self._hosts) >= FieldCache.MOST_LINES:
-                self._hosts.clear()
-            self._hosts.add(host)
 
     def request(self, head: bytes) -> RequestHead:
         """Read a request's head, without its last CRLFCRLF.

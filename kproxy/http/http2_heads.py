@@ -34,8 +34,8 @@ from kproxy.http.heads import (
     RequestHead,
     expectation,
     framing,
-    valid_host,
 )
+from kproxy.http.hosts import learn_host
 
 Pair = tuple[bytes, bytes]
 
@@ -187,13 +187,8 @@ class StreamHeadReader:
                 raise BadHead("Host is not what :authority says")
         elif authority is None:
             raise BadHead("no :authority and no Host")
-        if authority not in self._hosts:
-            if not valid_host(authority):
-                raise BadHead("the :authority is not a host")
-            if len(authority) <= FieldCache.LONGEST_LINE:
-                if len(self._hosts) >= FieldCache.MOST_LINES:
-                    self._hosts.clear()
-                self._hosts.add(authority)
+        if authority not in self._hosts and not learn_host(authority, self._hosts):
+            raise BadHead("the :authority is not a host")
         host = {b"host": (b"Host: " + authority, authority)}
         return {**fields, **host} if field is not None else {**host, **fields}
 

@@ -33,7 +33,7 @@ from kproxy.workers.delta import NotPlain, difference, dumps
 from kproxy.workers.events import log_again
 from kproxy.workers.frames import Message
 from kproxy.workers.guests import Adopt, Guest
-from kproxy.workers.member import ANSWER_LIMIT, START_LIMIT, Member
+from kproxy.workers.member import ANSWER_LIMIT, Member
 from kproxy.workers.shares import Shares
 
 DRAIN_TIMEOUT = 30.0
@@ -247,7 +247,7 @@ class Workers:
         @return: fires when it has understood.
         """
         member.channel.tell("secret", self.secret)
-        return member.ask(START_LIMIT, "apply", dumps(difference(Snapshot(), self._snapshot)))
+        return member.ask(ANSWER_LIMIT, "apply", dumps(difference(Snapshot(), self._snapshot)))
 
     def _certificate(self, message: Message, load: bytes) -> Deferred[None]:
         return self.certificate_wanted(message["name"]).addCallback(lambda _: None)

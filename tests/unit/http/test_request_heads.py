@@ -13,8 +13,8 @@ from kproxy.http.heads import (
     HeadParser,
     RequestHead,
     refuse_early,
-    valid_host,
 )
+from kproxy.http.hosts import valid_host
 
 
 def read(head: bytes) -> RequestHead:
